@@ -1,0 +1,3 @@
+//! Measures storage drivers against each other and reports.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The `aufs` command.
+
+fn main() {}

@@ -1,0 +1,78 @@
+//! How a union is served.
+
+use std::str::FromStr;
+
+/// How file data travels between programs and branches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DataMode {
+    /// Passthrough where the kernel grants it, else cached.
+    #[default]
+    Auto,
+    /// The kernel reads and writes branch files itself; refused when it cannot.
+    Passthrough,
+    /// The server reads and writes, the kernel caches pages.
+    Cached,
+}
+
+/// The text is not a data mode.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown data mode {0:?}, expected auto, passthrough or cached")]
+pub struct DataModeError(String);
+
+impl FromStr for DataMode {
+    type Err = DataModeError;
+
+    fn from_str(text: &str) -> Result<Self, DataModeError> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "passthrough" => Ok(Self::Passthrough),
+            "cached" => Ok(Self::Cached),
+            _ => Err(DataModeError(text.to_owned())),
+        }
+    }
+}
+
+impl DataMode {
+    /// Returns the word of the `data=` option.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Passthrough => "passthrough",
+            Self::Cached => "cached",
+        }
+    }
+}
+
+/// Flags of the mount itself, as `mount(8)` names them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountFlags {
+    /// Text shown as the source in mountinfo.
+    pub source: String,
+    /// `ro`.
+    pub read_only: bool,
+    /// `nosuid`.
+    pub no_suid: bool,
+    /// `nodev`.
+    pub no_dev: bool,
+    /// `noexec`.
+    pub no_exec: bool,
+    /// `noatime`.
+    pub no_atime: bool,
+    /// `nodiratime`.
+    pub no_dir_atime: bool,
+    /// `allow_other`: users other than the mounting one may enter.
+    pub allow_other: bool,
+}
+
+/// Everything the server needs besides the union itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServeOptions {
+    /// The wanted data mode.
+    pub data: DataMode,
+    /// `udba=reval`: branches may change behind the union, so nothing is cached.
+    pub revalidate: bool,
+    /// Flags of the mount.
+    pub flags: MountFlags,
+    /// Serving threads; none means one for each processor, at least two.
+    pub threads: Option<usize>,
+}

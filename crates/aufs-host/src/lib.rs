@@ -1,0 +1,1 @@
+//! Host files by handle: open beneath a directory, copy bytes, xattrs, mounts, namespaces.

@@ -1,0 +1,1 @@
+//! Branch stacks and option strings; mounts a stack with kernel aufs or our FUSE server.

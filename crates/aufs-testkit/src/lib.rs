@@ -1,0 +1,1 @@
+//! Tree literals, scenario replay, reference model. Used from tests only.

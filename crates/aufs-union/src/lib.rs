@@ -1,0 +1,3 @@
+//! AUFS semantics on plain directories: lookup, whiteouts, opaque, copy-up, rename.
+
+pub mod branch;
