@@ -1,0 +1,68 @@
+# Every task of the project. `./justw RECIPE` finds or installs what a recipe needs, then comes here.
+
+target := absolute_path(env("CARGO_TARGET_DIR", "target"))
+
+# Where `install` puts things; DESTDIR stages the whole tree below another directory.
+export PREFIX := env("PREFIX", "/usr/local")
+export DESTDIR := env("DESTDIR", "")
+
+# List the recipes.
+_default:
+    @just --list --unsorted
+
+# Build everything, optimised.
+build:
+    cargo build --release --workspace
+
+# Format the code; `just fmt --check` only looks.
+fmt *args:
+    cargo fmt --all {{args}}
+
+# Report every compiler and clippy warning as an error.
+lint:
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# Check that crates depend on each other only as ARCHITECTURE.md allows.
+arrows:
+    cargo run --quiet --package arrows
+
+# Run all tests; arguments go to cargo test.
+test *args:
+    cargo build --package aufs-cli
+    AUFS_BIN="{{target}}/debug/aufs" cargo test --workspace --no-fail-fast {{args}}
+
+# Build the API documentation; a broken link is an error.
+docs:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+# Measure a matrix (a name or a file) and print the path of report.html last.
+bench matrix="default" *args:
+    cargo build --release --package aufs-cli --package bench-harness
+    AUFS_BIN="{{target}}/release/aufs" "{{target}}/release/aufs-bench" run --matrix "{{matrix}}" {{args}}
+
+# Measure the pure parts with criterion: resolve, name classification, merged readdir.
+bench-micro *args:
+    cargo bench --package aufs-union {{args}}
+
+# Draw the report of a run again from its samples.
+report run *args:
+    cargo build --release --package bench-harness
+    "{{target}}/release/aufs-bench" report "{{run}}" {{args}}
+
+# Copy a run to reports/, with hostname and absolute paths replaced by labels.
+keep run *args:
+    cargo build --release --package bench-harness
+    "{{target}}/release/aufs-bench" keep "{{run}}" {{args}}
+
+# Say what would mount AUFS branches on this machine, and why.
+detect *args:
+    cargo build --release --package aufs-cli
+    "{{target}}/release/aufs" detect {{args}}
+
+# Install aufs, aufs-bench and the mount helper links under PREFIX (default /usr/local).
+install:
+    cargo build --release --package aufs-cli --package bench-harness
+    tools/install.sh "{{target}}/release"
+
+# Run what CI runs: format, lints, arrows, docs, tests and a short bench.
+ci: (fmt "--check") lint arrows docs test (bench "quick")
