@@ -1,0 +1,50 @@
+//! What the kernel's own aufs can do.
+
+use std::path::Path;
+
+use aufs_host::mount_probe::{Trial, try_mount};
+use aufs_host::private_child::{Namespaces, Step, TrialError};
+use serde::{Deserialize, Serialize};
+
+use crate::fact::{Answer, Fact, explain};
+
+/// What the kernel's own aufs can do for this process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AufsFacts {
+    /// Whether a trial mount works.
+    pub mount: Fact<Answer>,
+    /// Whether a trial mount takes `dirperm1`.
+    pub dirperm1: Fact<Answer>,
+}
+
+/// Tries aufs; `scratch` is an empty directory.
+pub(crate) fn detect(listed: bool, namespaces: Namespaces, scratch: Option<&Path>) -> AufsFacts {
+    if !listed {
+        let fact = Fact::new(Answer::No, "this kernel has no aufs");
+        return AufsFacts { mount: fact.clone(), dirperm1: fact };
+    }
+    let Some(scratch) = scratch else {
+        let fact = Fact::new(Answer::Unknown, "no temporary directory for a trial");
+        return AufsFacts { mount: fact.clone(), dirperm1: fact };
+    };
+    let judge = |option| judge(try_branch(namespaces, scratch, option));
+    AufsFacts { mount: judge(""), dirperm1: judge(",dirperm1") }
+}
+
+/// Mounts one branch, as Docker's driver does to find `dirperm1` out.
+fn try_branch(namespaces: Namespaces, scratch: &Path, option: &str) -> Result<String, TrialError> {
+    let place = scratch.display();
+    let options = format!("br:{place}/base=rw,xino={place}/aufs.xino{option}");
+    let trial = Trial { scratch, directories: &["base", "union"], fs_type: "aufs", options: &options };
+    try_mount(namespaces, &trial)
+}
+
+fn judge(trial: Result<String, TrialError>) -> Fact<Answer> {
+    match trial {
+        Ok(_) => Fact::new(Answer::Yes, "a trial mount took it"),
+        Err(error) if error.step == Step::Mount => {
+            Fact::new(Answer::No, format!("a trial mount was refused: {}", error.errno))
+        }
+        Err(error) => Fact::new(Answer::Unknown, format!("no trial mount: {}", explain(&error))),
+    }
+}
