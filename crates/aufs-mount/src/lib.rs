@@ -1,3 +1,12 @@
 //! Branch stacks and option strings; mounts a stack with kernel aufs or our FUSE server.
 
+pub mod error;
+pub mod kernel;
+pub mod mounter;
 pub mod option;
+pub mod remount;
+pub mod request;
+pub mod server;
+pub mod stack;
+pub mod table;
+pub mod unmount;

@@ -26,6 +26,8 @@ mod print;
 mod split;
 mod word;
 
+pub(crate) use print::context_word;
+
 pub use parse::{Dialect, OptionError, OptionErrorKind, OptionParser};
 
 /// Longest option text taken, in bytes: what Linux takes as one argument.
