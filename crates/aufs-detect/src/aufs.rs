@@ -35,7 +35,8 @@ pub(crate) fn detect(listed: bool, namespaces: Namespaces, scratch: Option<&Path
 fn try_branch(namespaces: Namespaces, scratch: &Path, option: &str) -> Result<String, TrialError> {
     let place = scratch.display();
     let options = format!("br:{place}/base=rw,xino={place}/aufs.xino{option}");
-    let trial = Trial { scratch, directories: &["base", "union"], fs_type: "aufs", options: &options };
+    let directories = &["base", "union"];
+    let trial = Trial { scratch, directories, own_tmpfs: 0, fs_type: "aufs", options: &options };
     try_mount(namespaces, &trial)
 }
 

@@ -80,7 +80,7 @@ pub(crate) fn detect(may_load_modules: bool) -> Vec<FilesystemFact> {
         Ok(text) => match listing(text, name) {
             Listing::Absent if may_load_modules => after_modprobe(name),
             Listing::Absent => {
-                Fact::new(Listing::Absent, format!("not in {LIST}; only root may load modules"))
+                Fact::new(Listing::Absent, format!("not in {LIST}; only the machine's root may load modules"))
             }
             listed => Fact::new(listed, LIST),
         },

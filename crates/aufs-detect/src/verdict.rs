@@ -71,7 +71,8 @@ fn remedy(facts: &HostFacts) -> &'static str {
     if !facts.offers("fuse") && !facts.fuse.device.value {
         "remedy: a kernel with FUSE (modprobe fuse)"
     } else if !facts.fuse.device.value {
-        "remedy: make /dev/fuse visible and readable and writable here (mknod /dev/fuse c 10 229, or --device /dev/fuse)"
+        "remedy: /dev/fuse must exist here (mknod /dev/fuse c 10 229, or --device /dev/fuse for a container) \
+         and this user must be able to read and write it (chmod 666 /dev/fuse)"
     } else {
         "remedy: run it as root, or allow user namespaces"
     }
@@ -140,7 +141,7 @@ mod tests {
                     it.fuse.mount = Fact::new(Answer::No, "/dev/fuse: gone");
                 }],
                 Mounter::Nothing,
-                "/dev/fuse: gone; remedy: make /dev/fuse visible",
+                "/dev/fuse: gone; remedy: /dev/fuse must exist here",
             ),
             (
                 "no namespace",

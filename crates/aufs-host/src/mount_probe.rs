@@ -16,6 +16,8 @@ pub struct Trial<'a> {
     pub scratch: &'a Path,
     /// Names of directories created in the scratch first; the mount goes on the last one.
     pub directories: &'a [&'a str],
+    /// How many of the directories, from the first on, get a tmpfs of their own.
+    pub own_tmpfs: usize,
     /// File system type.
     pub fs_type: &'a str,
     /// Mount options, with absolute paths.
@@ -41,10 +43,11 @@ pub fn try_mount(namespaces: Namespaces, trial: &Trial<'_>) -> Result<String, Tr
     let fs_type = c_text(trial.fs_type)?;
     let options = c_text(trial.options)?;
 
-    // SAFETY: `mount_and_tell` makes syscalls on texts made above and on a buffer on the stack.
+    // SAFETY: both functions make syscalls on texts made above and on a buffer on the stack.
     let report = unsafe {
         private_child::run(namespaces, trial.scratch, |teller| {
-            mount_and_tell(&directories, target, &fs_type, &options, teller)
+            fill_scratch(&directories, trial.own_tmpfs)?;
+            mount_and_tell(target, &fs_type, &options, teller)
         })
     }?;
     report.end?;
@@ -53,16 +56,24 @@ pub fn try_mount(namespaces: Namespaces, trial: &Trial<'_>) -> Result<String, Tr
 }
 
 /// Runs in the child: syscalls only.
+fn fill_scratch(directories: &[CString], own_tmpfs: usize) -> Result<(), TrialError> {
+    for (at, directory) in directories.iter().enumerate() {
+        rustix::fs::mkdir(directory, Mode::RWXU).map_err(|errno| Step::FillScratch.refused(errno))?;
+        if at < own_tmpfs {
+            rustix::mount::mount(c"aufs-trial", directory, c"tmpfs", MountFlags::NOSUID, Some(c"size=1m"))
+                .map_err(|errno| Step::MountScratch.refused(errno))?;
+        }
+    }
+    Ok(())
+}
+
+/// Runs in the child: syscalls only.
 fn mount_and_tell(
-    directories: &[CString],
     target: &CStr,
     fs_type: &CStr,
     options: &CStr,
     teller: &Teller<'_>,
 ) -> Result<(), TrialError> {
-    for directory in directories {
-        rustix::fs::mkdir(directory, Mode::RWXU).map_err(|errno| Step::FillScratch.refused(errno))?;
-    }
     rustix::mount::mount(c"aufs-trial", target, fs_type, MountFlags::NOSUID, Some(options))
         .map_err(|errno| Step::Mount.refused(errno))?;
 
@@ -121,7 +132,8 @@ mod tests {
         }
         let scratch = tempfile::tempdir().unwrap();
         let trial = |fs_type, options| {
-            let trial = Trial { scratch: scratch.path(), directories: &["a", "b"], fs_type, options };
+            let trial =
+                Trial { scratch: scratch.path(), directories: &["a", "b"], own_tmpfs: 1, fs_type, options };
             try_mount(Namespaces::Mount, &trial)
         };
         let shown = trial("tmpfs", "size=64k").unwrap();
