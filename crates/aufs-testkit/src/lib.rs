@@ -1,1 +1,17 @@
 //! Tree literals, scenario replay, reference model. Used from tests only.
+
+pub mod branches;
+pub mod compare;
+pub mod dump;
+pub mod error;
+pub mod host_calls;
+pub mod isolate;
+pub mod mounted;
+pub mod needs;
+pub mod op;
+pub mod process;
+pub mod replay;
+pub mod scenario;
+pub mod subject;
+pub mod text;
+pub mod trials;

@@ -1,0 +1,63 @@
+//! What a test needs of the machine, and what happens where it is missing.
+
+use std::fs::OpenOptions;
+
+/// Something that not every machine offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// To be root, with all its rights.
+    Root,
+    /// `/dev/fuse`, openable.
+    Fuse,
+    /// Overlayfs in the kernel.
+    Overlay,
+}
+
+impl Need {
+    /// Its name in the environment variable `REQUIRE`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::Fuse => "fuse",
+            Self::Overlay => "overlay",
+        }
+    }
+
+    /// Why the machine does not offer it.
+    fn missing(self) -> Option<String> {
+        match self {
+            Self::Root => (!rustix::process::geteuid().is_root()).then(|| "needs root".to_owned()),
+            Self::Fuse => OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open("/dev/fuse")
+                .err()
+                .map(|error| format!("needs /dev/fuse: {error}")),
+            Self::Overlay => {
+                let listed = std::fs::read_to_string("/proc/filesystems").is_ok_and(|text| {
+                    text.lines().any(|line| line.split('\t').next_back() == Some("overlay"))
+                });
+                (!listed).then(|| "needs overlayfs in /proc/filesystems".to_owned())
+            }
+        }
+    }
+}
+
+/// The reason to skip a test that has `needs`, if there is one.
+///
+/// # Errors
+///
+/// `REQUIRE`, a list separated by commas, names the missing need: the test must
+/// fail.
+pub fn missing(needs: &[Need]) -> Result<Option<String>, String> {
+    let required = std::env::var("REQUIRE").unwrap_or_default();
+    for need in needs {
+        if let Some(reason) = need.missing() {
+            if required.split(',').any(|it| it.trim() == need.name()) {
+                return Err(format!("{reason}, and REQUIRE={required} demands it"));
+            }
+            return Ok(Some(reason));
+        }
+    }
+    Ok(None)
+}
