@@ -6,7 +6,7 @@ use aufs_host::mount_probe::{Trial, try_mount};
 use aufs_host::private_child::{Namespaces, Step, TrialError};
 use serde::{Deserialize, Serialize};
 
-use crate::fact::{Answer, Fact, explain};
+use crate::fact::{Answer, Fact, NO_SCRATCH, explain};
 
 /// What the kernel's own aufs can do for this process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,14 +17,14 @@ pub struct AufsFacts {
     pub dirperm1: Fact<Answer>,
 }
 
-/// Tries aufs; `scratch` is an empty directory.
-pub(crate) fn detect(listed: bool, namespaces: Namespaces, scratch: Option<&Path>) -> AufsFacts {
-    if !listed {
+/// Tries aufs; `scratch` is a directory to hide below a tmpfs.
+pub(crate) fn detect(may_exist: bool, namespaces: Namespaces, scratch: Option<&Path>) -> AufsFacts {
+    if !may_exist {
         let fact = Fact::new(Answer::No, "this kernel has no aufs");
         return AufsFacts { mount: fact.clone(), dirperm1: fact };
     }
     let Some(scratch) = scratch else {
-        let fact = Fact::new(Answer::Unknown, "no temporary directory for a trial");
+        let fact = Fact::new(Answer::Unknown, NO_SCRATCH);
         return AufsFacts { mount: fact.clone(), dirperm1: fact };
     };
     let judge = |option| judge(try_branch(namespaces, scratch, option));

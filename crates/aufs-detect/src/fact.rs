@@ -1,8 +1,9 @@
 //! A fact and why it is believed.
 
-use std::error::Error;
-use std::fmt::{self, Write};
+use std::fmt;
 
+use aufs_host::private_child::{Step, TrialError};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 /// Something found out, and how.
@@ -50,27 +51,36 @@ impl fmt::Display for Answer {
     }
 }
 
-/// Writes an error and its causes in one line, the cause last.
-pub(crate) fn explain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        // Writing to a String cannot fail.
-        write!(text, ": {error}").ok();
-        cause = error.source();
+/// The reason where trials have no place.
+pub(crate) const NO_SCRATCH: &str = "no directory to make a trial mount in";
+
+/// Writes in one line what a trial was doing and why that was refused.
+pub(crate) fn explain(error: &TrialError) -> String {
+    let TrialError { step, errno } = error;
+    match (step, *errno) {
+        (Step::Unshare, Errno::NOSPC) => {
+            format!("{step}: the limit user.max_user_namespaces or user.max_mnt_namespaces is reached")
+        }
+        (Step::Unshare | Step::MapIds | Step::MakePrivate, Errno::PERM | Errno::ACCESS) => {
+            format!("{step}: {errno}; this host forbids namespaces to this process")
+        }
+        _ => format!("{step}: {errno}"),
     }
-    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aufs_host::private_child::{Step, TrialError};
-    use rustix::io::Errno;
 
     #[test]
-    fn an_error_is_explained_with_its_cause() {
-        let error = TrialError { step: Step::Mount, errno: Errno::PERM };
-        assert_eq!(explain(&error), "mount: Operation not permitted (os error 1)");
+    fn a_refusal_says_what_it_means() {
+        for (step, errno, expected) in [
+            (Step::Mount, Errno::PERM, "mount: Operation not permitted (os error 1)"),
+            (Step::Unshare, Errno::NOSPC, "user.max_user_namespaces"),
+            (Step::Unshare, Errno::PERM, "forbids namespaces"),
+        ] {
+            let text = explain(&TrialError { step, errno });
+            assert!(text.contains(expected), "{text}");
+        }
     }
 }

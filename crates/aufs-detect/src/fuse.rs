@@ -9,7 +9,7 @@ use aufs_host::private_child::{Namespaces, Step, TrialError};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::fact::{Answer, Fact, explain};
+use crate::fact::{Answer, Fact, NO_SCRATCH, explain};
 
 const DEVICE: &str = "/dev/fuse";
 const IO_URING_SWITCH: &str = "/sys/module/fuse/parameters/enable_uring";
@@ -73,7 +73,7 @@ impl Passthrough {
     }
 }
 
-/// Tries FUSE; `scratch` is an empty directory.
+/// Tries FUSE; `scratch` is a directory to hide below a tmpfs.
 pub(crate) fn detect(namespaces: Namespaces, scratch: Option<&Path>) -> FuseFacts {
     let device = match fs::File::options().read(true).write(true).open(DEVICE) {
         Ok(_) => Fact::new(true, format!("{DEVICE} opens")),
@@ -82,7 +82,7 @@ pub(crate) fn detect(namespaces: Namespaces, scratch: Option<&Path>) -> FuseFact
     let probe = match scratch {
         // Without the device there is nothing to try, and its reason is the plain one.
         _ if !device.value => Err(device.reason.clone()),
-        None => Err("no temporary directory for a trial".to_owned()),
+        None => Err(NO_SCRATCH.to_owned()),
         Some(scratch) => {
             probe(namespaces, scratch).map_err(|error| format!("no trial mount: {}", explain(&error)))
         }

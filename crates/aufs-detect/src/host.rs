@@ -1,7 +1,9 @@
 //! Everything about the host in one answer.
 
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
-use tracing::debug;
 
 use crate::aufs::{self, AufsFacts};
 use crate::fact::Fact;
@@ -44,27 +46,33 @@ impl HostFacts {
 /// Root asks modprobe for modules that are not loaded. Trial mounts happen in private namespaces
 /// of child processes, so nothing of them is seen or left; it takes some 10 ms.
 pub fn detect_host() -> HostFacts {
-    // Trials hide this directory below a tmpfs of their own; it stays empty.
-    let scratch = tempfile::Builder::new().prefix("aufs-detect-").tempdir();
-    if let Err(error) = &scratch {
-        debug!(%error, "no temporary directory");
-    }
-    let place = scratch.as_ref().ok().and_then(|it| it.path().canonicalize().ok());
-    let place = place.as_deref();
-
-    let privileges = privilege::detect(place);
+    let scratch = scratch();
+    let scratch = scratch.as_deref();
+    let privileges = privilege::detect(scratch);
     let namespaces = privileges.namespaces();
-    let may_load_modules = privileges.root.value && privileges.is_machine_admin();
-    let filesystems = filesystems::detect(may_load_modules);
-    let is_listed = |name| filesystems.iter().any(|it| it.name == name && it.listing.value.is_listed());
+    let filesystems = filesystems::detect(privileges.root.value && privileges.is_machine_admin());
+    // A list that cannot be read rules nothing out.
+    let may_offer =
+        |name| filesystems.iter().any(|it| it.name == name && it.listing.value != Listing::Absent);
     HostFacts {
         kernel_release: Fact::new(rustix::system::uname().release().to_string_lossy().into_owned(), "uname"),
-        aufs: aufs::detect(is_listed("aufs"), namespaces, place),
-        overlay: overlay::detect(is_listed("overlay"), namespaces, place),
-        fuse: fuse::detect(namespaces, place),
+        aufs: aufs::detect(may_offer("aufs"), namespaces, scratch),
+        overlay: overlay::detect(may_offer("overlay"), namespaces, scratch),
+        fuse: fuse::detect(namespaces, scratch),
         privileges,
         filesystems,
     }
+}
+
+/// Finds a directory for trials to mount a tmpfs on, which they alone see. Nothing is created in it.
+fn scratch() -> Option<PathBuf> {
+    let fixed = ["/tmp", "/var/tmp", "/run", "/mnt", "/usr"].map(PathBuf::from);
+    std::iter::once(std::env::temp_dir()).chain(fixed).find_map(|place| {
+        let place = place.canonicalize().ok().filter(|it| it.is_dir())?;
+        // The path becomes part of mount options, where some characters have a meaning.
+        let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/-_.".contains(byte);
+        place.as_os_str().as_bytes().iter().all(is_plain).then_some(place)
+    })
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use aufs_host::mount_probe::{Trial, try_mount};
 use aufs_host::private_child::{Namespaces, Step, TrialError};
 use serde::{Deserialize, Serialize};
 
-use crate::fact::{Answer, Fact, explain};
+use crate::fact::{Answer, Fact, NO_SCRATCH, explain};
 
 const PARAMETERS: &str = "/sys/module/overlay/parameters";
 
@@ -59,12 +59,12 @@ pub struct OverlayFacts {
     pub options: BTreeMap<String, Fact<Answer>>,
 }
 
-/// Tries overlayfs on tmpfs; `scratch` is an empty directory.
-pub(crate) fn detect(listed: bool, namespaces: Namespaces, scratch: Option<&Path>) -> OverlayFacts {
+/// Tries overlayfs on tmpfs; `scratch` is a directory to hide below a tmpfs.
+pub(crate) fn detect(may_exist: bool, namespaces: Namespaces, scratch: Option<&Path>) -> OverlayFacts {
     let parameters = parameters();
     let try_with = |option: &str| match scratch {
-        _ if !listed => Err(Fact::new(Answer::No, "this kernel has no overlay")),
-        None => Err(Fact::new(Answer::Unknown, "no temporary directory for a trial")),
+        _ if !may_exist => Err(Fact::new(Answer::No, "this kernel has no overlay")),
+        None => Err(Fact::new(Answer::Unknown, NO_SCRATCH)),
         Some(scratch) => try_option(namespaces, scratch, option).map_err(refusal),
     };
     let place = match namespaces {

@@ -7,7 +7,7 @@ use aufs_host::private_child::{self, Namespaces};
 use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 
-use crate::fact::{Answer, Fact, explain};
+use crate::fact::{Answer, Fact, NO_SCRATCH, explain};
 
 /// Inode number of the initial user namespace (`PROC_USER_INIT_INO` of `linux/proc_ns.h`).
 const INITIAL_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
@@ -37,7 +37,7 @@ impl Privileges {
     }
 }
 
-/// Finds the rights out; `scratch` is an empty directory.
+/// Finds the rights out; `scratch` is a directory to hide below a tmpfs.
 pub(crate) fn detect(scratch: Option<&Path>) -> Privileges {
     let user = rustix::process::geteuid();
     let cap_sys_admin = match rustix::thread::capabilities(None) {
@@ -53,7 +53,7 @@ pub(crate) fn detect(scratch: Option<&Path>) -> Privileges {
         cap_sys_admin,
         initial_user_namespace: initial_user_namespace(),
         user_namespace: match scratch.map(|it| private_child::try_namespaces(Namespaces::UserAndMount, it)) {
-            None => Fact::new(Answer::Unknown, "no temporary directory for a trial"),
+            None => Fact::new(Answer::Unknown, NO_SCRATCH),
             Some(Ok(())) => Fact::new(Answer::Yes, "entered one and mounted a tmpfs there"),
             Some(Err(error)) => Fact::new(Answer::No, explain(&error)),
         },
