@@ -1,3 +1,38 @@
 //! AUFS semantics on plain directories: lookup, whiteouts, opaque, copy-up, rename.
+//!
+//! A [`Union`] shows a stack of branches as one tree. It works on [`Node`]s,
+//! not paths: `lookup(dir, name)`, `create(dir, name, …)`. The rule of
+//! precedence is one pure function, [`resolve::resolve`]; the rest reads
+//! branches for it and carries out, in an order that a crash cannot spoil,
+//! what it says. Nothing here knows of FUSE, mounts, layers or archives.
 
+pub mod attr;
 pub mod branch;
+mod change;
+mod copy_up;
+mod create;
+mod directory;
+pub mod error;
+mod file;
+mod handles;
+mod index;
+mod lookup;
+mod marker;
+pub mod names;
+mod node;
+mod remove;
+mod rename;
+pub mod resolve;
+mod union;
+mod writable;
+
+pub use copy_up::Keep;
+pub use create::New;
+pub use directory::DirEntry;
+pub use error::{UnionError, UnionErrorKind};
+pub use file::OpenFile;
+pub use lookup::Found;
+pub use node::Node;
+pub use rename::RenameMode;
+pub use union::{Change, Union, UnionOptions};
+pub use writable::OpenUnionError;

@@ -1,0 +1,171 @@
+//! Entries being built out of sight, and the one step that makes each visible.
+//!
+//! Drafts lie in a directory of their own on the file system of their target,
+//! so that a crash leaves nothing but drafts, and none where users look.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RenameFlags};
+use rustix::io::{self, Errno};
+use tracing::warn;
+
+use crate::entry::{Entry, open_directory};
+
+static COUNTER: AtomicU64 = AtomicU64::new(0);
+
+/// An unfinished entry; removed unless published.
+#[derive(Debug)]
+pub struct Draft<'a> {
+    dir: BorrowedFd<'a>,
+    kind: Kind,
+    published: bool,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// Without any name: the kernel forgets it when the descriptor is closed.
+    Nameless(File),
+    /// A regular file under a name, where the file system has no `O_TMPFILE`.
+    NamedFile(File, OsString),
+    /// Anything but a regular file.
+    Named(OsString),
+}
+
+/// What a draft is to become, for entries that are no regular files.
+#[derive(Debug, Clone, Copy)]
+pub enum Special<'a> {
+    /// A directory.
+    Directory,
+    /// A symbolic link to this target.
+    Symlink(&'a OsStr),
+    /// A device, FIFO or socket of this type and device number.
+    Node(FileType, u64),
+}
+
+impl<'a> Draft<'a> {
+    /// Starts a regular file, empty and of mode 0600.
+    ///
+    /// # Errors
+    ///
+    /// What `openat(2)` reports; `ENOSPC` and `EROFS` are the usual ones.
+    pub fn file(dir: BorrowedFd<'a>) -> io::Result<Self> {
+        let mode = Mode::RUSR | Mode::WUSR;
+        let kind = match fs::openat(dir, ".", OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, mode) {
+            Ok(fd) => Kind::Nameless(File::from(fd)),
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
+                let name = fresh_name();
+                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
+                Kind::NamedFile(File::from(fs::openat(dir, &name, flags, mode)?), name)
+            }
+            Err(errno) => return Err(errno),
+        };
+        Ok(Self { dir, kind, published: false })
+    }
+
+    /// Starts an entry that is no regular file, of mode 0700 where it has one.
+    ///
+    /// # Errors
+    ///
+    /// What `mkdirat(2)`, `symlinkat(2)`, `mknodat(2)` report; `EPERM` for devices without privilege.
+    pub fn special(dir: BorrowedFd<'a>, what: Special<'_>) -> io::Result<Self> {
+        let name = fresh_name();
+        match what {
+            Special::Directory => fs::mkdirat(dir, &name, Mode::RWXU)?,
+            Special::Symlink(target) => fs::symlinkat(target, dir, &name)?,
+            Special::Node(file_type, device) => fs::mknodat(dir, &name, file_type, Mode::RWXU, device)?,
+        }
+        Ok(Self { dir, kind: Kind::Named(name), published: false })
+    }
+
+    /// Returns the draft as an entry, to give it its attributes.
+    pub fn entry(&self) -> Entry<'_> {
+        match &self.kind {
+            Kind::Nameless(file) | Kind::NamedFile(file, _) => Entry::Held(file.as_fd()),
+            Kind::Named(name) => Entry::At(self.dir, name),
+        }
+    }
+
+    /// Returns the open file of a regular-file draft.
+    pub fn as_file(&self) -> Option<&File> {
+        match &self.kind {
+            Kind::Nameless(file) | Kind::NamedFile(file, _) => Some(file),
+            Kind::Named(_) => None,
+        }
+    }
+
+    /// Gives the draft its final name in one step; it must be free.
+    ///
+    /// # Errors
+    ///
+    /// `EEXIST` when the name is taken; else what `linkat(2)` or `renameat2(2)` report.
+    pub fn publish(&mut self, parent: impl AsFd, name: &OsStr) -> io::Result<()> {
+        match &self.kind {
+            Kind::Nameless(file) => Entry::Held(file.as_fd()).link(parent, name)?,
+            Kind::NamedFile(_, draft) | Kind::Named(draft) => {
+                fs::renameat_with(self.dir, draft, parent, name, RenameFlags::NOREPLACE)?;
+            }
+        }
+        self.published = true;
+        Ok(())
+    }
+
+    /// Gives up the name, if there is one, and keeps the open file.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` when the draft is no regular file; what `dup(2)` reports.
+    pub fn into_nameless(self) -> io::Result<File> {
+        let file = self.as_file().ok_or(Errno::INVAL)?;
+        file.try_clone().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+    }
+}
+
+impl Drop for Draft<'_> {
+    fn drop(&mut self) {
+        if self.published {
+            return;
+        }
+        let removed = match &self.kind {
+            Kind::Nameless(_) => Ok(()),
+            Kind::NamedFile(_, name) => fs::unlinkat(self.dir, name, AtFlags::empty()),
+            Kind::Named(name) => remove_tree(self.dir, name),
+        };
+        if let Err(errno) = removed {
+            warn!(%errno, "an abandoned draft stays behind until the next mount");
+        }
+    }
+}
+
+fn fresh_name() -> OsString {
+    let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+    OsString::from(format!("{}.{number}", rustix::process::getpid()))
+}
+
+/// Removes `name` in `dir` with all that lies below it, following nothing.
+///
+/// # Errors
+///
+/// The first failure; what was removed until then stays removed.
+pub fn remove_tree(dir: impl AsFd, name: &OsStr) -> io::Result<()> {
+    match fs::unlinkat(&dir, name, AtFlags::empty()) {
+        Err(Errno::ISDIR) => (),
+        other => return other,
+    }
+    let inside = open_directory(&dir, name)?;
+    for entry in read_names(&inside)? {
+        remove_tree(&inside, &entry)?;
+    }
+    fs::unlinkat(&dir, name, AtFlags::REMOVEDIR)
+}
+
+/// Lists the names in `dir` without `.` and `..`.
+///
+/// # Errors
+///
+/// What `openat(2)` and `getdents64(2)` report.
+pub fn read_names(dir: impl AsFd) -> io::Result<Vec<OsString>> {
+    crate::listing::read(dir, |entry| entry.name.to_owned())
+}

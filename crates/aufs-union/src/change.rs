@@ -1,0 +1,167 @@
+//! Changes of attributes, and what else hangs on a node: extended attributes, link targets, sizes.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use aufs_host::entry::Entry;
+use aufs_host::xattr;
+use rustix::fs::{self, FileType, OFlags, StatVfs, Timespec, Timestamps, XattrFlags};
+use rustix::io::Errno;
+
+use crate::attr::{Attr, SetAttr, SetTime};
+use crate::copy_up::Keep;
+use crate::error::{During, Outcome, UnionError};
+use crate::names::NAME_LEN_MAX;
+use crate::node::Node;
+use crate::union::Union;
+
+impl Union {
+    /// Changes attributes, after copying the entry up, and returns the new ones.
+    ///
+    /// # Errors
+    ///
+    /// As [`Union::copy_up`], and what chmod, chown, truncate, utimensat report.
+    pub fn set_attributes(&self, node: &Arc<Node>, change: &SetAttr) -> Result<Attr, UnionError> {
+        self.change(node, change).during("change attributes of", &node.path_for_messages())
+    }
+
+    fn change(&self, node: &Arc<Node>, change: &SetAttr) -> Outcome<Attr> {
+        let keep = change.len_bytes.map_or(Keep::All, Keep::First);
+        self.copy_node_up(node, keep)?;
+        if change.len_bytes.is_some() {
+            node.diverge();
+        }
+        let stat = self.on_entry(node, |_, entry| {
+            apply(entry, change)?;
+            Ok(entry.stat()?)
+        })?;
+        Ok(self.attr_of(node, &stat))
+    }
+
+    /// Reads the target of a symbolic link.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` when the node is none.
+    pub fn read_link(&self, node: &Arc<Node>) -> Result<OsString, UnionError> {
+        self.on_entry(node, |_, entry| Ok(entry.read_link()?)).during("read link", &node.path_for_messages())
+    }
+
+    /// Returns an extended attribute, none when it is not set.
+    ///
+    /// # Errors
+    ///
+    /// `EOPNOTSUPP` where the branch has none; else what `getxattr(2)` reports.
+    pub fn xattr(&self, node: &Arc<Node>, name: &OsStr) -> Result<Option<Vec<u8>>, UnionError> {
+        self.on_entry(node, |_, entry| Ok(xattr::get(entry, name)?)).during("read attribute", name)
+    }
+
+    /// Returns the names of the extended attributes.
+    ///
+    /// # Errors
+    ///
+    /// What `listxattr(2)` reports.
+    pub fn xattr_names(&self, node: &Arc<Node>) -> Result<Vec<OsString>, UnionError> {
+        self.on_entry(node, |_, entry| Ok(xattr::list(entry)?))
+            .during("list attributes of", &node.path_for_messages())
+    }
+
+    /// Sets an extended attribute, after copying the entry up.
+    ///
+    /// # Errors
+    ///
+    /// As [`Union::copy_up`], and what `setxattr(2)` reports.
+    pub fn set_xattr(
+        &self,
+        node: &Arc<Node>,
+        name: &OsStr,
+        value: &[u8],
+        flags: XattrFlags,
+    ) -> Result<(), UnionError> {
+        self.copy_node_up(node, Keep::All)
+            .and_then(|_| self.on_entry(node, |_, entry| Ok(xattr::set(entry, name, value, flags)?)))
+            .and_then(|()| self.forget_default_acl(node, name))
+            .during("set attribute", name)
+    }
+
+    /// Removes an extended attribute, after copying the entry up.
+    ///
+    /// # Errors
+    ///
+    /// `ENODATA` when it is not set; else as [`Union::set_xattr`].
+    pub fn remove_xattr(&self, node: &Arc<Node>, name: &OsStr) -> Result<(), UnionError> {
+        self.copy_node_up(node, Keep::All)
+            .and_then(|_| self.on_entry(node, |_, entry| Ok(xattr::remove(entry, name)?)))
+            .and_then(|()| self.forget_default_acl(node, name))
+            .during("remove attribute", name)
+    }
+
+    fn forget_default_acl(&self, node: &Arc<Node>, name: &OsStr) -> Outcome<()> {
+        if node.file_type() == FileType::Directory && name == "system.posix_acl_default" {
+            node.lock_dir()?.default_acl = None;
+        }
+        Ok(())
+    }
+
+    /// Returns the sizes of the file system that takes the writes, or of the top branch without one.
+    ///
+    /// # Errors
+    ///
+    /// What `fstatvfs(3)` reports.
+    pub fn stat_fs(&self) -> Result<StatVfs, UnionError> {
+        let index = self.writable_branch().map_or(0, |it| it.as_usize());
+        let mut sizes = fs::fstatvfs(self.branches[index].root.as_fd()).during("stat", OsStr::new("/"))?;
+        sizes.f_namemax = NAME_LEN_MAX as u64;
+        Ok(sizes)
+    }
+
+    /// Flushes a directory of the writable branch to its disk; elsewhere there is nothing to flush.
+    ///
+    /// # Errors
+    ///
+    /// What `fsync(2)` reports.
+    pub fn sync_directory(&self, node: &Arc<Node>) -> Result<(), UnionError> {
+        let flush = || -> Outcome<()> {
+            if Some(node.branch()) == self.writable_branch() {
+                let dir =
+                    self.on_entry(node, |_, entry| Ok(entry.open(OFlags::RDONLY | OFlags::DIRECTORY)?))?;
+                fs::fsync(&dir)?;
+            }
+            Ok(())
+        };
+        flush().during("sync", &node.path_for_messages())
+    }
+}
+
+/// Owner first, as it clears set-id bits; length before times, as it moves them.
+fn apply(entry: Entry<'_>, change: &SetAttr) -> Outcome<()> {
+    if change.uid.is_some() || change.gid.is_some() {
+        entry.chown(change.uid, change.gid)?;
+    }
+    if let Some(len_bytes) = change.len_bytes {
+        let file = match entry.open(OFlags::WRONLY | OFlags::NONBLOCK) {
+            Err(Errno::TXTBSY) => return Err(Errno::TXTBSY.into()),
+            other => other?,
+        };
+        fs::ftruncate(&file, len_bytes)?;
+    }
+    if let Some(mode) = change.mode {
+        entry.chmod(mode)?;
+    }
+    if change.atime.is_some() || change.mtime.is_some() {
+        entry.set_times(&Timestamps {
+            last_access: timespec_of(change.atime),
+            last_modification: timespec_of(change.mtime),
+        })?;
+    }
+    Ok(())
+}
+
+fn timespec_of(time: Option<SetTime>) -> Timespec {
+    match time {
+        None => Timespec { tv_sec: 0, tv_nsec: fs::UTIME_OMIT },
+        Some(SetTime::Now) => Timespec { tv_sec: 0, tv_nsec: fs::UTIME_NOW },
+        Some(SetTime::At(time)) => time,
+    }
+}

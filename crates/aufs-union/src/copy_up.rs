@@ -1,0 +1,326 @@
+//! Copies entries to the writable branch before they change.
+//!
+//! A copy is a draft first and gets its bytes, owner, attributes, mode and
+//! times out of sight; one step publishes it. The long part holds no lock but
+//! the node's own, so that nobody else waits for a large file.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use aufs_host::copy::copy_data;
+use aufs_host::draft::{Draft, Special};
+use aufs_host::entry::Entry;
+use aufs_host::xattr;
+use rustix::fs::{self, FileType, OFlags, Stat, Timespec, Timestamps};
+use rustix::io::Errno;
+use tracing::{debug, warn};
+
+use crate::branch::BranchIndex;
+use crate::error::{During, Outcome, UnionError, UnionErrorKind};
+use crate::node::{Name, Node};
+use crate::union::Union;
+
+/// How much of a regular file a copy must keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// Every byte.
+    All,
+    /// The first so many bytes; the rest is about to be cut off.
+    First(u64),
+}
+
+/// Attempts against an entry that others keep moving.
+const ATTEMPTS: usize = 64;
+
+impl Union {
+    /// Makes `node` writable by copying it to the writable branch; true when a copy was made.
+    ///
+    /// Missing parent directories are copied up first, without their contents.
+    /// A node without a name is copied to a file without one.
+    ///
+    /// # Errors
+    ///
+    /// The union shows the same tree after any error.
+    ///
+    /// - `EROFS`: each branch at or above the entry is read-only.
+    /// - `ENOSPC`, `EDQUOT`: the writable branch is full.
+    /// - `EPERM`, `EOPNOTSUPP`: an owner or attribute could not be kept.
+    /// - else what the branches report.
+    pub fn copy_up(&self, node: &Arc<Node>, keep: Keep) -> Result<bool, UnionError> {
+        self.copy_node_up(node, keep).during("copy up", &node.path_for_messages())
+    }
+
+    pub(crate) fn copy_node_up(&self, node: &Arc<Node>, keep: Keep) -> Outcome<bool> {
+        let target = self.writable()?.index;
+        if node.file_type() == FileType::Directory {
+            return self.ensure_dir_up(node);
+        }
+        if node.branch() == target {
+            return Ok(false);
+        }
+        let _copying = node.copying.lock();
+        let branch = node.branch();
+        if branch == target {
+            return Ok(false); // Another thread was faster.
+        }
+        if branch < target {
+            return Err(UnionErrorKind::NoWritableBranch);
+        }
+        let (mut draft, stat) = self.on_entry(node, |_, entry| self.draft_of(entry, keep))?;
+        for _ in 0..ATTEMPTS {
+            let Some(name) = node.spot.read().primary().cloned() else {
+                self.publish_nameless(node, draft)?;
+                return Ok(true);
+            };
+            self.ensure_dir_up(&name.dir)?;
+            if self.publish_copy(node, &name, &mut draft, &stat)? {
+                debug!(name = ?name.name, bytes = stat.st_size, "copied up");
+                self.attributes_changed(&name.dir);
+                return Ok(true);
+            }
+        }
+        Err(UnionErrorKind::Stale)
+    }
+
+    /// Gives the draft the node's name; false when the node went elsewhere meanwhile.
+    fn publish_copy(
+        &self,
+        node: &Arc<Node>,
+        name: &Name,
+        draft: &mut Draft<'_>,
+        origin: &Stat,
+    ) -> Outcome<bool> {
+        let target = self.writable()?.index;
+        let mut state = name.dir.lock_dir()?;
+        if state.gone || !state.branches.contains(&target) {
+            return Ok(false);
+        }
+        let parent = self.dir_handle(&name.dir, target)?;
+        let mut spot = node.spot.write();
+        let Some(at) =
+            spot.names.iter().position(|it| Arc::ptr_eq(&it.dir, &name.dir) && it.name == name.name)
+        else {
+            return Ok(false);
+        };
+        draft.publish(&parent, &name.name)?;
+        let copy = draft.entry().stat();
+        spot.names[at].branch = target;
+        spot.branch = target;
+        node.moved();
+        Self::note(&mut state, |index| index.put_entry(&name.name, target, node.file_type(), node.ino()));
+        let copy = match copy {
+            Ok(copy) => copy,
+            // A renamed draft is no longer found under its old name.
+            Err(_) => Entry::At(parent.as_fd(), &name.name).stat()?,
+        };
+        self.origins.lock().insert((copy.st_dev, copy.st_ino), node.ino());
+        if origin.st_nlink != 1 {
+            self.remember_linked(&copy, node);
+        }
+        Ok(true)
+    }
+
+    /// Keeps the copy of a file whose names are all gone.
+    fn publish_nameless(&self, node: &Arc<Node>, draft: Draft<'_>) -> Outcome<()> {
+        let target = self.writable()?.index;
+        let file = draft.into_nameless()?;
+        let mut spot = node.spot.write();
+        spot.held = Some(Arc::new(OwnedFd::from(file)));
+        spot.branch = target;
+        node.moved();
+        Ok(())
+    }
+
+    /// Builds a copy of `source`, whole but for its name.
+    fn draft_of(&self, source: Entry<'_>, keep: Keep) -> Outcome<(Draft<'_>, Stat)> {
+        let writable = self.writable()?;
+        let stat = source.stat()?;
+        let dir = writable.drafts.as_fd();
+        let file_type = FileType::from_raw_mode(stat.st_mode);
+        let draft = match file_type {
+            FileType::RegularFile => {
+                let draft = Draft::file(dir)?;
+                if let Some(target) = draft.as_file() {
+                    let len_bytes = stat.st_size.cast_unsigned();
+                    let kept_bytes = match keep {
+                        Keep::All => len_bytes,
+                        Keep::First(count) => len_bytes.min(count),
+                    };
+                    let bytes =
+                        source.open(OFlags::RDONLY | OFlags::NOATIME).or_else(|errno| match errno {
+                            Errno::PERM => source.open(OFlags::RDONLY),
+                            errno => Err(errno),
+                        })?;
+                    copy_data(&bytes, target, kept_bytes, kept_bytes == len_bytes)?;
+                }
+                draft
+            }
+            FileType::Symlink => Draft::special(dir, Special::Symlink(&source.read_link()?))?,
+            FileType::Directory => Draft::special(dir, Special::Directory)?,
+            other => Draft::special(dir, Special::Node(other, stat.st_rdev))?,
+        };
+        self.copy_attributes(source, &stat, draft.entry())?;
+        if self.sync
+            && let Some(file) = draft.as_file()
+        {
+            fs::fsync(file)?;
+        }
+        Ok((draft, stat))
+    }
+
+    /// Gives `target` the owner, attributes, mode and times of `source`.
+    ///
+    /// chown clears set-id bits and file capabilities, and both it and
+    /// attributes move times; hence this order.
+    fn copy_attributes(&self, source: Entry<'_>, stat: &Stat, target: Entry<'_>) -> Outcome<()> {
+        let is_ours = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        if is_ours != (stat.st_uid, stat.st_gid) {
+            target.chown(Some(stat.st_uid), Some(stat.st_gid))?;
+        }
+        let keeps_all = self.writable()?.keeps_all_xattrs;
+        xattr::copy_all(source, target, |name, errno| {
+            let may_skip = may_skip_xattr(keeps_all, name, errno);
+            if may_skip {
+                warn!(?name, %errno, "an attribute cannot be kept without privilege");
+            }
+            may_skip
+        })?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
+            target.chmod(stat.st_mode)?;
+        }
+        target.set_times(&times_of(stat))?;
+        Ok(())
+    }
+
+    /// Makes sure that the writable branch has the directory `dir`; true when it had not.
+    ///
+    /// # Errors
+    ///
+    /// As [`Union::copy_up`]; `NotFound` when the directory was removed.
+    pub(crate) fn ensure_dir_up(&self, dir: &Arc<Node>) -> Outcome<bool> {
+        let target = self.writable()?.index;
+        for _ in 0..ATTEMPTS {
+            {
+                let state = dir.lock_dir()?;
+                if state.gone {
+                    return Err(UnionErrorKind::NotFound);
+                }
+                if state.branches.contains(&target) {
+                    return Ok(false);
+                }
+                // A read-only branch above would go on hiding what is put below it.
+                if state.branches.first().is_some_and(|top| *top < target) {
+                    return Err(UnionErrorKind::NoWritableBranch);
+                }
+            }
+            let Some(name) = dir.spot.read().primary().cloned() else {
+                return Err(UnionErrorKind::NotFound);
+            };
+            self.ensure_dir_up(&name.dir)?;
+            if self.copy_directory_up(dir, &name, target)? {
+                self.attributes_changed(&name.dir);
+                self.attributes_changed(dir);
+                return Ok(true);
+            }
+        }
+        Err(UnionErrorKind::Stale)
+    }
+
+    /// Copies the directory itself; false when it moved, or another thread was faster.
+    fn copy_directory_up(&self, dir: &Arc<Node>, name: &Name, target: BranchIndex) -> Outcome<bool> {
+        let mut above = name.dir.lock_dir()?;
+        let mut state = dir.lock_dir()?;
+        let is_in_place = dir.spot.read().is_named(&name.dir, &name.name).is_some();
+        if above.gone || state.gone || !is_in_place || state.branches.contains(&target) {
+            return Ok(false);
+        }
+        let source = self.dir_handle(dir, dir.branch())?;
+        let parent = self.dir_handle(&name.dir, target)?;
+        let (mut draft, _) = self.draft_of(Entry::Held(source.as_fd()), Keep::All)?;
+        draft.publish(&parent, &name.name)?;
+        let copy = Entry::At(parent.as_fd(), &name.name).stat()?;
+        self.origins.lock().insert((copy.st_dev, copy.st_ino), dir.ino());
+        let at = state.branches.partition_point(|it| *it < target);
+        state.branches.insert(at, target);
+        {
+            let mut spot = dir.spot.write();
+            spot.branch = state.branches[0];
+            let branch = spot.branch;
+            for name in &mut spot.names {
+                name.branch = branch;
+            }
+        }
+        dir.moved();
+        Self::note(&mut above, |index| index.put_entry(&name.name, target, FileType::Directory, dir.ino()));
+        Ok(true)
+    }
+
+    /// Makes sure that the writable branch holds `node` under just this name.
+    ///
+    /// A hard link of a lower branch may have been copied up under another name.
+    pub(crate) fn ensure_name_up(&self, node: &Arc<Node>, dir: &Arc<Node>, name: &OsStr) -> Outcome<()> {
+        let target = self.writable()?.index;
+        self.copy_node_up(node, Keep::All)?;
+        if node.file_type() == FileType::Directory {
+            return Ok(());
+        }
+        match node.spot.read().is_named(dir, name) {
+            None => return Err(UnionErrorKind::NotFound),
+            Some(found) if found.branch == target => return Ok(()),
+            Some(_) => (),
+        }
+        self.ensure_dir_up(dir)?;
+        let mut state = dir.lock_dir()?;
+        let parent = self.dir_handle(dir, target)?;
+        let mut spot = node.spot.write();
+        let primary = spot.primary().cloned().ok_or(UnionErrorKind::NotFound)?;
+        let source = self.dir_handle(&primary.dir, target)?;
+        let Some(alias) = spot.names.iter_mut().find(|it| Arc::ptr_eq(&it.dir, dir) && it.name == name)
+        else {
+            return Err(UnionErrorKind::NotFound);
+        };
+        match Entry::At(source.as_fd(), &primary.name).link(&parent, name) {
+            Ok(()) | Err(Errno::EXIST) => alias.branch = target,
+            Err(errno) => return Err(errno.into()),
+        }
+        Self::note(&mut state, |index| index.put_entry(name, target, node.file_type(), node.ino()));
+        Ok(())
+    }
+}
+
+/// Whether failing to keep `name` is acceptable: only what an unprivileged server may not set.
+fn may_skip_xattr(keeps_all: bool, name: &OsStr, errno: Errno) -> bool {
+    !keeps_all
+        && matches!(errno, Errno::PERM | Errno::OPNOTSUPP | Errno::ACCESS)
+        && (xattr::in_namespace(name, "security.") || xattr::in_namespace(name, "trusted."))
+}
+
+fn times_of(stat: &Stat) -> Timestamps {
+    let time =
+        |seconds, nanos: u64| Timespec { tv_sec: seconds, tv_nsec: nanos.try_into().unwrap_or_default() };
+    Timestamps {
+        last_access: time(stat.st_atime, stat.st_atime_nsec),
+        last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_unprivileged_servers_lose_privileged_attributes() {
+        for (keeps_all, name, errno, expected) in [
+            (true, "security.selinux", Errno::PERM, false),
+            (false, "security.selinux", Errno::PERM, true),
+            (false, "trusted.x", Errno::OPNOTSUPP, true),
+            (false, "user.x", Errno::OPNOTSUPP, false),
+            (false, "system.posix_acl_access", Errno::PERM, false),
+            (false, "security.selinux", Errno::NOSPC, false),
+        ] {
+            let skipped = may_skip_xattr(keeps_all, OsStr::new(name), errno);
+            assert_eq!(skipped, expected, "{name} {errno:?} {keeps_all}");
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! New entries: files, directories, links, devices.
+//!
+//! A new entry is published before the whiteout it replaces goes: in one
+//! branch the name beats its marker, so a crash in between changes nothing.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use aufs_host::entry::{Entry, open_directory};
+use aufs_host::xattr;
+use parking_lot::MutexGuard;
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use crate::attr::Creator;
+use crate::error::{During, Outcome, UnionError, UnionErrorKind};
+use crate::index::{has_marker, shown};
+use crate::lookup::{Found, Reach};
+use crate::marker;
+use crate::names;
+use crate::node::{DirState, Name, Node, Spot};
+use crate::resolve::Shown;
+use crate::union::Union;
+
+/// A directory locked for a new entry whose name is free.
+pub(crate) struct Place<'a> {
+    pub(crate) state: MutexGuard<'a, DirState>,
+    /// The directory on the writable branch.
+    pub(crate) parent: Arc<OwnedFd>,
+    /// Whether a whiteout of the name lies there.
+    pub(crate) has_marker: bool,
+}
+
+/// What a new entry is, apart from regular files.
+#[derive(Debug, Clone, Copy)]
+pub enum New<'a> {
+    /// A directory with these permission bits.
+    Directory(u32),
+    /// A symbolic link to this target.
+    Symlink(&'a OsStr),
+    /// A device, FIFO or socket: type and permission bits, device number.
+    Node(u32, u64),
+}
+
+static COUNTER: AtomicU64 = AtomicU64::new(0);
+
+impl Union {
+    /// Creates the regular file `name` and opens it for reading and writing.
+    ///
+    /// # Errors
+    ///
+    /// - `EEXIST`: the union shows the name already.
+    /// - `EPERM`, `ENAMETOOLONG`: the name is reserved or too long.
+    /// - `EROFS`: no writable branch at or above the directory.
+    /// - else what the writable branch reports.
+    pub fn create(
+        &self,
+        dir: &Arc<Node>,
+        name: &OsStr,
+        mode: u32,
+        creator: Creator,
+    ) -> Result<(Found, File), UnionError> {
+        self.create_file(dir, name, mode, creator).during("create", name)
+    }
+
+    fn create_file(
+        &self,
+        dir: &Arc<Node>,
+        name: &OsStr,
+        mode: u32,
+        creator: Creator,
+    ) -> Outcome<(Found, File)> {
+        let mut place = self.free_place(dir, name)?;
+        let mode = self.effective_mode(&mut place, mode & 0o7777, creator)?;
+        let file = publish_file(&place.parent, name, mode, creator)?;
+        let found = self.settle(dir, name, &mut place)?;
+        Ok((found, file))
+    }
+
+    /// Creates an entry that is no regular file.
+    ///
+    /// # Errors
+    ///
+    /// As [`Union::create`]; `EPERM` for a device without privilege.
+    pub fn create_special(
+        &self,
+        dir: &Arc<Node>,
+        name: &OsStr,
+        what: New<'_>,
+        creator: Creator,
+    ) -> Result<Found, UnionError> {
+        self.create_entry(dir, name, what, creator).during("create", name)
+    }
+
+    fn create_entry(&self, dir: &Arc<Node>, name: &OsStr, what: New<'_>, creator: Creator) -> Outcome<Found> {
+        let mut place = self.free_place(dir, name)?;
+        let what = match what {
+            New::Directory(mode) => New::Directory(self.effective_mode(&mut place, mode, creator)?),
+            New::Node(mode, device) => New::Node(self.effective_mode(&mut place, mode, creator)?, device),
+            New::Symlink(target) => New::Symlink(target),
+        };
+        let is_hiding = place.has_marker && matches!(what, New::Directory(_));
+        let root = &self.branches[self.writable()?.index.as_usize()].root;
+        if is_owned_by_us(creator) {
+            make(&place.parent, name, what)?;
+        } else {
+            let draft = draft_name();
+            make(&place.parent, &draft, what)?;
+            let entry = Entry::At(place.parent.as_fd(), &draft);
+            let published = give_owner(entry, &place.parent, creator, what).and_then(|()| {
+                Ok(fs::renameat_with(&place.parent, &draft, &place.parent, name, RenameFlags::NOREPLACE)?)
+            });
+            if let Err(kind) = published {
+                let flags =
+                    if matches!(what, New::Directory(_)) { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+                fs::unlinkat(&place.parent, &draft, flags)?;
+                return Err(kind);
+            }
+        }
+        if is_hiding {
+            // The marker beside the new directory hides what lies below until this one does.
+            marker::put_opaque(root, &open_directory(&place.parent, name)?)?;
+        }
+        self.settle(dir, name, &mut place)
+    }
+
+    /// Gives `node` one more name.
+    ///
+    /// # Errors
+    ///
+    /// `EPERM` for directories, `EMLINK`; else as [`Union::create`].
+    pub fn link(&self, node: &Arc<Node>, dir: &Arc<Node>, name: &OsStr) -> Result<Found, UnionError> {
+        self.link_node(node, dir, name).during("link", name)
+    }
+
+    fn link_node(&self, node: &Arc<Node>, dir: &Arc<Node>, name: &OsStr) -> Outcome<Found> {
+        if node.file_type() == FileType::Directory {
+            return Err(UnionErrorKind::Branch(Errno::PERM));
+        }
+        names::check(name)?;
+        self.copy_node_up(node, crate::copy_up::Keep::All)?;
+        let target = self.writable()?.index;
+        let mut place = self.free_place(dir, name)?;
+        let attr = {
+            let mut spot = node.spot.write();
+            match (&spot.held, spot.primary().cloned()) {
+                (Some(held), _) => Entry::Held(held.as_fd()).link(&place.parent, name)?,
+                (None, Some(primary)) => {
+                    let source = self.dir_handle(&primary.dir, target)?;
+                    Entry::At(source.as_fd(), &primary.name).link(&place.parent, name)?;
+                }
+                (None, None) => return Err(UnionErrorKind::NotFound),
+            }
+            spot.held = None;
+            spot.names.push(Name { dir: Arc::clone(dir), name: name.to_owned(), branch: target });
+            let stat = Entry::At(place.parent.as_fd(), name).stat()?;
+            self.remember_linked(&stat, node);
+            drop(spot);
+            self.attr_of(node, &stat)
+        };
+        place.state.adopt(name, node);
+        self.unmark(name, &mut place, node)?;
+        Ok(Found { node: Arc::clone(node), attr })
+    }
+
+    /// Locks `dir`, on the writable branch too, when nothing is shown under `name`.
+    pub(crate) fn free_place<'a>(&self, dir: &'a Arc<Node>, name: &OsStr) -> Outcome<Place<'a>> {
+        names::check(name)?;
+        let target = self.writable()?.index;
+        loop {
+            {
+                // A taken name must not cost a copy-up of the directory.
+                let mut state = dir.lock_dir()?;
+                let held = self.held(dir, &mut state, name, Reach::Verdict)?;
+                if shown(&held) != Shown::Nothing {
+                    return Err(UnionErrorKind::Exists);
+                }
+                if state.branches.first().is_some_and(|top| *top < target) {
+                    return Err(UnionErrorKind::NoWritableBranch);
+                }
+                if state.branches.contains(&target) {
+                    let has_marker = has_marker(&held, target);
+                    let parent = self.dir_handle(dir, target)?;
+                    return Ok(Place { state, parent, has_marker });
+                }
+            }
+            self.ensure_dir_up(dir)?;
+        }
+    }
+
+    /// Makes a node of what was just created, and drops the whiteout it replaces.
+    fn settle(&self, dir: &Arc<Node>, name: &OsStr, place: &mut Place<'_>) -> Outcome<Found> {
+        let target = self.writable()?.index;
+        let stat = Entry::At(place.parent.as_fd(), name).stat()?;
+        let file_type = FileType::from_raw_mode(stat.st_mode);
+        self.origins.lock().remove(&(stat.st_dev, stat.st_ino)); // The host reuses numbers.
+        let own = Name { dir: Arc::clone(dir), name: name.to_owned(), branch: target };
+        let spot = Spot { branch: target, names: vec![own], held: None };
+        let branches = if file_type == FileType::Directory { vec![target] } else { Vec::new() };
+        let ino = self.own_number(stat.st_dev, stat.st_ino);
+        let node = Arc::new(Node::new(self.next_id(), ino, file_type, spot, branches));
+        place.state.adopt(name, &node);
+        self.unmark(name, place, &node)?;
+        let attr = self.attr_of(&node, &stat);
+        Ok(Found { node, attr })
+    }
+
+    fn unmark(&self, name: &OsStr, place: &mut Place<'_>, node: &Arc<Node>) -> Outcome<()> {
+        let target = self.writable()?.index;
+        Self::note(&mut place.state, |index| index.put_entry(name, target, node.file_type(), node.ino()));
+        if place.has_marker {
+            marker::remove_whiteout(&place.parent, name)?;
+            Self::note(&mut place.state, |index| index.take_marker(name, target));
+        }
+        Ok(())
+    }
+
+    /// Applies the mask, unless the directory's default ACL is to decide instead.
+    fn effective_mode(&self, place: &mut Place<'_>, mode: u32, creator: Creator) -> Outcome<u32> {
+        let has_acl = match place.state.default_acl {
+            Some(known) => known,
+            None => {
+                let name = OsStr::new("system.posix_acl_default");
+                let found = match xattr::get(Entry::Held(place.parent.as_fd()), name) {
+                    Err(Errno::OPNOTSUPP) => false,
+                    other => other?.is_some(),
+                };
+                place.state.default_acl = Some(found);
+                found
+            }
+        };
+        Ok(if has_acl { mode } else { mode & !(creator.umask & 0o777) })
+    }
+}
+
+fn is_owned_by_us(creator: Creator) -> bool {
+    (creator.uid, creator.gid) == (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
+}
+
+/// Creates a regular file that has its owner before it has its name.
+fn publish_file(parent: &OwnedFd, name: &OsStr, mode: u32, creator: Creator) -> Outcome<File> {
+    let permissions = Mode::from_raw_mode(mode);
+    if !is_owned_by_us(creator) {
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        match fs::openat(parent, ".", flags, permissions) {
+            Ok(fd) => {
+                let entry = Entry::Held(fd.as_fd());
+                give_owner(entry, parent, creator, New::Node(mode, 0))?;
+                entry.link(parent, name)?;
+                return Ok(File::from(fd));
+            }
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => (), // No nameless files here.
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let file = File::from(fs::openat(parent, name, flags, permissions)?);
+    if !is_owned_by_us(creator) {
+        give_owner(Entry::Held(file.as_fd()), parent, creator, New::Node(mode, 0))?;
+    }
+    Ok(file)
+}
+
+fn make(parent: &OwnedFd, name: &OsStr, what: New<'_>) -> Outcome<()> {
+    match what {
+        New::Directory(mode) => fs::mkdirat(parent, name, Mode::from_raw_mode(mode & 0o7777))?,
+        New::Symlink(target) => fs::symlinkat(target, parent, name)?,
+        New::Node(mode, device) => {
+            fs::mknodat(
+                parent,
+                name,
+                FileType::from_raw_mode(mode),
+                Mode::from_raw_mode(mode & 0o7777),
+                device,
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// Hands a new entry to its creator; a setgid directory passes on its own group instead.
+fn give_owner(entry: Entry<'_>, parent: &OwnedFd, creator: Creator, what: New<'_>) -> Outcome<()> {
+    const SET_GID: u32 = 0o2000;
+    let inherits_group = Entry::Held(parent.as_fd()).stat()?.st_mode & SET_GID != 0;
+    entry.chown(Some(creator.uid), (!inherits_group).then_some(creator.gid))?;
+    match what {
+        // chown cleared these, which the creator asked for.
+        New::Node(mode, _) if mode & 0o6000 != 0 => {
+            let now = entry.stat()?.st_mode;
+            entry.chmod(now | (mode & 0o6000))?;
+        }
+        _ => (),
+    }
+    Ok(())
+}
+
+/// A reserved name, so that a crash leaves nothing that shows.
+fn draft_name() -> OsString {
+    let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+    OsString::from(format!(".wh..wh.draft.{}.{number}", rustix::process::getpid()))
+}

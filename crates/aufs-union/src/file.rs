@@ -1,0 +1,210 @@
+//! Open files: reading where the bytes are, writing where they may be.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use rustix::fs::{self, FallocateFlags, FileType, OFlags, SeekFrom};
+use rustix::io::Errno;
+
+use crate::copy_up::Keep;
+use crate::error::{During, Outcome, UnionError, UnionErrorKind};
+use crate::node::Node;
+use crate::union::Union;
+
+/// A regular file somebody opened.
+///
+/// As in kernel aufs, opening copies nothing up; the first write does, and
+/// whoever has the file open then sees the copy.
+#[derive(Debug)]
+pub struct OpenFile {
+    node: Arc<Node>,
+    opened: RwLock<Opened>,
+}
+
+#[derive(Debug)]
+struct Opened {
+    file: Arc<File>,
+    version: u64,
+    is_writable: bool,
+}
+
+impl OpenFile {
+    /// Returns the node.
+    pub fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+}
+
+impl Union {
+    /// Opens a regular file for reading; [`Union::write_at`] makes it writable when needed.
+    ///
+    /// # Errors
+    ///
+    /// `EISDIR`; `EINVAL` for other types; else what the branch reports.
+    pub fn open_file(&self, node: &Arc<Node>) -> Result<OpenFile, UnionError> {
+        self.open_node(node).during("open", &node.path_for_messages())
+    }
+
+    fn open_node(&self, node: &Arc<Node>) -> Outcome<OpenFile> {
+        match node.file_type() {
+            FileType::RegularFile => (),
+            FileType::Directory => return Err(UnionErrorKind::IsDirectory),
+            _ => return Err(UnionErrorKind::Invalid),
+        }
+        let opened = self.reopen(node, false)?;
+        Ok(OpenFile { node: Arc::clone(node), opened: RwLock::new(opened) })
+    }
+
+    /// Wraps a file of the writable branch that was just created with [`Union::create`].
+    pub fn open_created(&self, node: &Arc<Node>, file: File) -> OpenFile {
+        let opened = Opened { file: Arc::new(file), version: node.version(), is_writable: true };
+        OpenFile { node: Arc::clone(node), opened: RwLock::new(opened) }
+    }
+
+    fn reopen(&self, node: &Arc<Node>, writable: bool) -> Outcome<Opened> {
+        let flags = if writable { OFlags::RDWR } else { OFlags::RDONLY };
+        let version = node.version();
+        let file = self.on_entry(node, |_, entry| Ok(entry.open(flags)?))?;
+        Ok(Opened { file: Arc::new(file), version, is_writable: writable })
+    }
+
+    /// Returns an `O_PATH` handle on the file's bytes and the branch they lie on.
+    ///
+    /// # Errors
+    ///
+    /// What the branch reports.
+    pub fn open_path(&self, node: &Arc<Node>) -> Result<(File, crate::branch::BranchIndex), UnionError> {
+        self.on_entry(node, |branch, entry| Ok((entry.open(OFlags::PATH)?, branch)))
+            .during("open", &node.path_for_messages())
+    }
+
+    fn readable(&self, open: &OpenFile) -> Outcome<Arc<File>> {
+        {
+            let opened = open.opened.read();
+            if opened.version == open.node.version() {
+                return Ok(Arc::clone(&opened.file));
+            }
+        }
+        let mut opened = open.opened.write();
+        if opened.version != open.node.version() {
+            *opened = self.reopen(&open.node, false)?;
+        }
+        Ok(Arc::clone(&opened.file))
+    }
+
+    fn writable_file(&self, open: &OpenFile, keep: Keep) -> Outcome<Arc<File>> {
+        {
+            let opened = open.opened.read();
+            if opened.is_writable && opened.version == open.node.version() {
+                return Ok(Arc::clone(&opened.file));
+            }
+        }
+        self.copy_node_up(&open.node, keep)?;
+        open.node.diverge();
+        let mut opened = open.opened.write();
+        if !opened.is_writable || opened.version != open.node.version() {
+            *opened = self.reopen(&open.node, true)?;
+        }
+        Ok(Arc::clone(&opened.file))
+    }
+
+    /// Reads at `offset` into `buffer`; fewer bytes than asked mean the end of the file.
+    ///
+    /// # Errors
+    ///
+    /// What `pread(2)` on the branch reports.
+    pub fn read_at(&self, open: &OpenFile, buffer: &mut [u8], offset: u64) -> Result<usize, UnionError> {
+        self.readable(open)
+            .and_then(|file| {
+                let mut done = 0;
+                while done < buffer.len() {
+                    match rustix::io::pread(&*file, &mut buffer[done..], offset + done as u64) {
+                        Ok(0) => break,
+                        Ok(count) => done += count,
+                        Err(Errno::INTR) => (),
+                        Err(errno) => return Err(errno.into()),
+                    }
+                }
+                Ok(done)
+            })
+            .during("read", &open.node.path_for_messages())
+    }
+
+    /// Writes `bytes` at `offset`, after copying the file up where it must be.
+    ///
+    /// # Errors
+    ///
+    /// As [`Union::copy_up`], and what `pwrite(2)` reports.
+    pub fn write_at(&self, open: &OpenFile, bytes: &[u8], offset: u64) -> Result<usize, UnionError> {
+        self.writable_file(open, Keep::All)
+            .and_then(|file| {
+                file.write_all_at(bytes, offset).map_err(|error| {
+                    UnionErrorKind::Branch(Errno::from_io_error(&error).unwrap_or(Errno::IO))
+                })
+            })
+            .during("write", &open.node.path_for_messages())?;
+        Ok(bytes.len())
+    }
+
+    /// Flushes the file to its disk.
+    ///
+    /// # Errors
+    ///
+    /// What `fsync(2)` reports.
+    pub fn sync_file(&self, open: &OpenFile, data_only: bool) -> Result<(), UnionError> {
+        self.readable(open)
+            .and_then(|file| {
+                if data_only { fs::fdatasync(&*file) } else { fs::fsync(&*file) }.map_err(Into::into)
+            })
+            .during("sync", &open.node.path_for_messages())
+    }
+
+    /// Reserves, punches or zeroes a range, after copying the file up where it must be.
+    ///
+    /// # Errors
+    ///
+    /// `EOPNOTSUPP` as the branch's file system; else as [`Union::write_at`].
+    pub fn allocate(
+        &self,
+        open: &OpenFile,
+        mode: u32,
+        offset: u64,
+        len_bytes: u64,
+    ) -> Result<(), UnionError> {
+        let flags = FallocateFlags::from_bits_retain(mode);
+        self.writable_file(open, Keep::All)
+            .and_then(|file| Ok(fs::fallocate(&*file, flags, offset, len_bytes)?))
+            .during("allocate", &open.node.path_for_messages())
+    }
+
+    /// Finds data or a hole from `offset` on.
+    ///
+    /// # Errors
+    ///
+    /// `ENXIO` beyond the end; else what `lseek(2)` reports.
+    pub fn seek(&self, open: &OpenFile, whence: SeekFrom) -> Result<u64, UnionError> {
+        self.readable(open)
+            .and_then(|file| Ok(fs::seek(&*file, whence)?))
+            .during("seek", &open.node.path_for_messages())
+    }
+
+    /// Returns the open file of the writable branch, for copies between files.
+    ///
+    /// # Errors
+    ///
+    /// As [`Union::write_at`].
+    pub fn file_for_writing(&self, open: &OpenFile) -> Result<Arc<File>, UnionError> {
+        self.writable_file(open, Keep::All).during("open", &open.node.path_for_messages())
+    }
+
+    /// Returns the open file, wherever its bytes lie.
+    ///
+    /// # Errors
+    ///
+    /// What the branch reports.
+    pub fn file_for_reading(&self, open: &OpenFile) -> Result<Arc<File>, UnionError> {
+        self.readable(open).during("open", &open.node.path_for_messages())
+    }
+}

@@ -1,0 +1,267 @@
+//! Removes entries: whiteouts for what lies below, real removal for what lies on the writable branch.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use aufs_host::entry::Entry;
+use rustix::fs::{self, AtFlags, OFlags};
+
+use crate::branch::BranchIndex;
+use crate::error::{During, Outcome, UnionError, UnionErrorKind};
+use crate::index::{HeldList, entry_at, has_marker, shown, shown_below};
+use crate::lookup::Reach;
+use crate::marker;
+use crate::names;
+use crate::node::{DirState, Node};
+use crate::resolve::{HeldEntry, Shown};
+use crate::union::Union;
+
+/// What has to happen on the writable branch so that a name disappears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Removal {
+    /// Something below would show: a whiteout is needed.
+    pub(crate) needs_marker: bool,
+    /// The writable branch holds the entry itself.
+    pub(crate) has_entry: bool,
+}
+
+/// Judges what removing a name takes; pure.
+pub(crate) fn removal(held: &HeldList, target: BranchIndex) -> Removal {
+    Removal {
+        needs_marker: shown_below(held, target) != Shown::Nothing && !has_marker(held, target),
+        has_entry: entry_at(held, target) != HeldEntry::Nothing,
+    }
+}
+
+impl Union {
+    /// Removes the name of anything but a directory.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT`, `EISDIR`, `EPERM` for a reserved name or an immutable file;
+    /// `EROFS`: no writable branch at or above; else what the writable branch reports.
+    pub fn unlink(&self, dir: &Arc<Node>, name: &OsStr) -> Result<(), UnionError> {
+        self.remove(dir, name, false).during("unlink", name)
+    }
+
+    /// Removes an empty directory.
+    ///
+    /// # Errors
+    ///
+    /// `ENOTEMPTY`, `ENOTDIR`; else as [`Union::unlink`].
+    pub fn rmdir(&self, dir: &Arc<Node>, name: &OsStr) -> Result<(), UnionError> {
+        self.remove(dir, name, true).during("remove directory", name)
+    }
+
+    fn remove(&self, dir: &Arc<Node>, name: &OsStr, wants_dir: bool) -> Outcome<()> {
+        names::check(name)?;
+        loop {
+            if let Some(done) = self.try_remove(dir, name, wants_dir)? {
+                return Ok(done);
+            }
+            self.ensure_dir_up(dir)?;
+        }
+    }
+
+    /// None when the directory has to be copied up first.
+    fn try_remove(&self, dir: &Arc<Node>, name: &OsStr, wants_dir: bool) -> Outcome<Option<()>> {
+        let mut state = dir.lock_dir()?;
+        let held = self.held(dir, &mut state, name, Reach::Bottom)?;
+        let top = match shown(&held) {
+            Shown::Nothing => return Err(UnionErrorKind::NotFound),
+            Shown::File(_) if wants_dir => return Err(UnionErrorKind::NotDirectory),
+            Shown::Dir(_) if !wants_dir => return Err(UnionErrorKind::IsDirectory),
+            Shown::File(branch) => branch,
+            Shown::Dir(branches) => *branches.first().ok_or(UnionErrorKind::NotFound)?,
+        };
+        let target = self.writable()?.index;
+        if top < target {
+            return Err(UnionErrorKind::NoWritableBranch);
+        }
+        let found = self.find_locked(dir, &mut state, name)?.ok_or(UnionErrorKind::NotFound)?;
+        let removal = removal(&held, target);
+        if wants_dir {
+            let mut inside = found.node.lock_dir()?;
+            if !self.is_empty_locked(&found.node, &mut inside)? {
+                return Err(UnionErrorKind::NotEmpty);
+            }
+            if removal.needs_marker && !state.branches.contains(&target) {
+                return Ok(None);
+            }
+            self.refuse_immutable(&found.node)?;
+            self.detach_directory(dir, &mut state, name, &found.node, &mut inside, removal)?;
+            return Ok(Some(()));
+        }
+        if removal.needs_marker && !state.branches.contains(&target) {
+            self.refuse_immutable(&found.node)?;
+            return Ok(None);
+        }
+        self.refuse_immutable(&found.node)?;
+        let parent = self.dir_handle(dir, target)?;
+        self.put_marker_for(&mut state, &parent, name, removal)?;
+        self.detach_file(dir, &mut state, &parent, name, &found.node, removal)?;
+        Ok(Some(()))
+    }
+
+    /// A host would refuse to remove an immutable or append-only file, but writes its whiteout gladly.
+    fn refuse_immutable(&self, node: &Arc<Node>) -> Outcome<()> {
+        if self.writable_branch() == Some(node.branch()) {
+            return Ok(()); // The host itself refuses.
+        }
+        self.on_entry(node, |_, entry| {
+            if is_immutable(entry)? { Err(UnionErrorKind::Branch(rustix::io::Errno::PERM)) } else { Ok(()) }
+        })
+    }
+
+    pub(crate) fn put_marker_for(
+        &self,
+        state: &mut parking_lot::MutexGuard<'_, DirState>,
+        parent: &OwnedFd,
+        name: &OsStr,
+        removal: Removal,
+    ) -> Outcome<()> {
+        if removal.needs_marker {
+            let target = self.writable()?.index;
+            marker::put_whiteout(&self.branches[target.as_usize()].root, parent, name)?;
+            Self::note(state, |index| index.put_marker(name, target));
+        }
+        Ok(())
+    }
+
+    /// Removes a file's name; whoever has the file open keeps it.
+    fn detach_file(
+        &self,
+        dir: &Arc<Node>,
+        state: &mut parking_lot::MutexGuard<'_, DirState>,
+        parent: &OwnedFd,
+        name: &OsStr,
+        node: &Arc<Node>,
+        removal: Removal,
+    ) -> Outcome<()> {
+        let target = self.writable()?.index;
+        // Another name of the file may lie below only; the bytes must not go with this one.
+        let other = {
+            let spot = node.spot.read();
+            let leaves_none = spot.branch == target
+                && !spot
+                    .names
+                    .iter()
+                    .any(|it| it.branch == target && !(Arc::ptr_eq(&it.dir, dir) && it.name == name));
+            if leaves_none { spot.names.iter().find(|it| it.branch != target).cloned() } else { None }
+        };
+        if let Some(other) = other
+            && Arc::ptr_eq(&other.dir, dir)
+        {
+            let mut spot = node.spot.write();
+            Entry::At(parent.as_fd(), name).link(parent, &other.name)?;
+            if let Some(alias) = spot.names.iter_mut().find(|it| it.name == other.name) {
+                alias.branch = target;
+            }
+            Self::note(state, |index| index.put_entry(&other.name, target, node.file_type(), node.ino()));
+        }
+        {
+            let mut spot = node.spot.write();
+            let is_last = spot.names.len() <= 1;
+            if is_last && spot.held.is_none() {
+                let at = spot.primary().cloned().ok_or(UnionErrorKind::NotFound)?;
+                let holder = self.dir_handle(&at.dir, at.branch)?;
+                let held = Entry::At(holder.as_fd(), &at.name).open(OFlags::PATH)?;
+                spot.held = Some(Arc::new(OwnedFd::from(held)));
+            }
+            if removal.has_entry
+                && let Err(errno) = fs::unlinkat(parent, name, AtFlags::empty())
+            {
+                if is_last {
+                    spot.held = None;
+                }
+                return Err(errno.into());
+            }
+            spot.forget_name(dir, name);
+        }
+        state.disown(name);
+        Self::note(state, |index| index.take_entry(name, target));
+        Ok(())
+    }
+
+    /// Removes an empty directory's name, and its part of the writable branch.
+    pub(crate) fn detach_directory(
+        &self,
+        dir: &Arc<Node>,
+        state: &mut parking_lot::MutexGuard<'_, DirState>,
+        name: &OsStr,
+        node: &Arc<Node>,
+        inside: &mut DirState,
+        removal: Removal,
+    ) -> Outcome<()> {
+        let target = self.writable()?.index;
+        let held = self.dir_handle(node, node.branch())?;
+        if removal.needs_marker || removal.has_entry {
+            let parent = self.dir_handle(dir, target)?;
+            // With the marker beside it the directory goes on hiding what lies
+            // below while its own markers are removed.
+            self.put_marker_for(state, &parent, name, removal)?;
+            if removal.has_entry {
+                marker::clear(&*self.dir_handle(node, target)?)?;
+                fs::unlinkat(&parent, name, AtFlags::REMOVEDIR)?;
+            }
+        }
+        {
+            let mut spot = node.spot.write();
+            spot.held = Some(held);
+            spot.names.clear();
+        }
+        inside.gone = true;
+        inside.index = None;
+        inside.branches.clear();
+        state.disown(name);
+        Self::note(state, |index| index.take_entry(name, target));
+        Ok(())
+    }
+}
+
+/// Whether the host protects `entry` by the immutable or append-only flag.
+fn is_immutable(entry: Entry<'_>) -> Outcome<bool> {
+    use rustix::fs::{StatxAttributes, StatxFlags};
+    let flags = AtFlags::SYMLINK_NOFOLLOW;
+    let statx = match entry {
+        Entry::At(dir, name) => fs::statx(dir, name, flags, StatxFlags::TYPE)?,
+        Entry::Held(fd) => fs::statx(fd, "", flags | AtFlags::EMPTY_PATH, StatxFlags::TYPE)?,
+    };
+    Ok(statx.stx_attributes.intersects(StatxAttributes::IMMUTABLE | StatxAttributes::APPEND))
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::FileType;
+
+    use super::*;
+    use crate::index::HeldAt;
+    use crate::resolve::Held;
+
+    #[test]
+    fn a_whiteout_is_left_only_where_something_would_show() {
+        let at = |branch, entry, hides_below| HeldAt {
+            branch: BranchIndex(branch),
+            held: Held { entry, hides_below },
+            file_type: FileType::Unknown,
+            ino: 0,
+        };
+        let (none, file) = (HeldEntry::Nothing, HeldEntry::File);
+        for (case, held, needs_marker, has_entry) in [
+            ("only on the writable branch", vec![at(0, file, false)], false, true),
+            ("only below", vec![at(1, file, false)], true, false),
+            ("on both", vec![at(0, file, false), at(2, file, false)], true, true),
+            (
+                "below, but whited out there",
+                vec![at(0, file, false), at(1, none, true), at(2, file, false)],
+                false,
+                true,
+            ),
+            ("beside its own marker", vec![at(0, file, true), at(1, file, false)], false, true),
+        ] {
+            let held = HeldList::from_vec(held);
+            assert_eq!(removal(&held, BranchIndex(0)), Removal { needs_marker, has_entry }, "{case}");
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! A union: its branches, its root, and what all operations share.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+
+use aufs_host::entry::Entry;
+use aufs_host::privilege;
+use parking_lot::Mutex;
+use rustix::fs::{FileType, Mode, Stat};
+use rustix::io::Errno;
+use tracing::debug;
+
+use crate::branch::{BranchIndex, BranchPerm, BranchSpec};
+use crate::error::{Outcome, UnionErrorKind};
+use crate::handles::HandleClock;
+use crate::node::{Node, Spot};
+use crate::writable::{self, OpenUnionError, Writable};
+
+/// How a union is to be opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnionOptions {
+    /// Branches, topmost first; all but the first writable one count as read-only.
+    pub stack: Vec<BranchSpec>,
+    /// Directory for drafts on the file system of the writable branch; none means one inside the branch.
+    pub workdir: Option<PathBuf>,
+    /// Whether a copied-up file is synced before it is published.
+    pub sync: bool,
+    /// Whether branches may change behind the union (`udba=reval`).
+    pub revalidate: bool,
+}
+
+/// One branch, opened.
+#[derive(Debug)]
+pub(crate) struct Branch {
+    pub(crate) root: Arc<OwnedFd>,
+    pub(crate) honors_whiteouts: bool,
+    pub(crate) device: u64,
+}
+
+/// Something programs may have cached and that changed without their asking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Attributes of the node with this id.
+    Attributes(u64),
+}
+
+type Observer = Box<dyn Fn(Change) + Send + Sync>;
+
+/// Branches shown as one tree.
+pub struct Union {
+    pub(crate) branches: Vec<Branch>,
+    pub(crate) writable: Option<Writable>,
+    pub(crate) root: Arc<Node>,
+    pub(crate) handle_clock: HandleClock,
+    pub(crate) revalidate: bool,
+    pub(crate) sync: bool,
+    /// Files with several names, by what the host calls them.
+    pub(crate) linked: Mutex<HashMap<(u64, u64), Weak<Node>>>,
+    /// Inode numbers of copied-up entries that stay those of their origin.
+    pub(crate) origins: Mutex<HashMap<(u64, u64), u64>>,
+    /// Held while a directory moves, so that the tree keeps its shape for others that move.
+    pub(crate) moving: Mutex<()>,
+    devices: Vec<u64>,
+    next_id: AtomicU64,
+    observer: OnceLock<Observer>,
+    warnings: Vec<String>,
+}
+
+impl fmt::Debug for Union {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Union")
+            .field("branches", &self.branches)
+            .field("writable", &self.writable)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Inode number of the root, as ext4 has it for its own.
+const ROOT_INO: u64 = 2;
+
+impl Union {
+    /// Opens the branches and prepares the writable one; clears the process's file mode mask.
+    ///
+    /// # Errors
+    ///
+    /// Names the branch that cannot be used, and why; see [`OpenUnionError`].
+    pub fn open(options: &UnionOptions) -> Result<Self, OpenUnionError> {
+        // New entries get their mode from the caller's mask, not from ours.
+        rustix::process::umask(Mode::empty());
+        let writable_index = options.stack.iter().position(|it| it.perm.is_writable());
+        let mut warnings = Vec::new();
+        let mut branches = Vec::with_capacity(options.stack.len());
+        for (index, spec) in options.stack.iter().enumerate() {
+            branches.push(open_branch(spec, Some(index) == writable_index, options, &mut warnings)?);
+        }
+        let root_branches: Vec<_> = (0..).map(BranchIndex).take(branches.len()).collect();
+        let top = *root_branches.first().ok_or(OpenUnionError::NoBranches)?;
+        let writable = match writable_index {
+            Some(index) => {
+                let at = root_branches[index];
+                Some(Writable::prepare(&options.stack[index].path, &branches[index].root, at, options)?)
+            }
+            None => None,
+        };
+        let mut devices: Vec<u64> = Vec::new();
+        for branch in &branches {
+            if !devices.contains(&branch.device) {
+                devices.push(branch.device);
+            }
+        }
+        let root_branches = cut_at_opaque_root(&branches, root_branches)?;
+        let spot = Spot { branch: top, names: Vec::new(), held: None };
+        let root = Node::new(Node::ROOT_ID, ROOT_INO, FileType::Directory, spot, root_branches);
+        let limit = writable::handle_limit();
+        debug!(branches = branches.len(), handle_limit = limit, "union opened");
+        Ok(Self {
+            branches,
+            writable,
+            root: Arc::new(root),
+            handle_clock: HandleClock::new(limit),
+            revalidate: options.revalidate,
+            sync: options.sync,
+            linked: Mutex::default(),
+            origins: Mutex::default(),
+            moving: Mutex::default(),
+            devices,
+            next_id: AtomicU64::new(Node::ROOT_ID + 1),
+            observer: OnceLock::new(),
+            warnings,
+        })
+    }
+
+    /// Returns the root directory.
+    pub fn root(&self) -> &Arc<Node> {
+        &self.root
+    }
+
+    /// Returns what the user should know about the branches, a sentence each.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Returns the writable branch, if there is one.
+    pub fn writable_branch(&self) -> Option<BranchIndex> {
+        self.writable.as_ref().map(|it| it.index)
+    }
+
+    /// Whether branches may change behind the union.
+    pub fn revalidates(&self) -> bool {
+        self.revalidate
+    }
+
+    /// Sets who hears of changes that programs did not ask for; only the first call counts.
+    pub fn observe(&self, observer: impl Fn(Change) + Send + Sync + 'static) {
+        if self.observer.set(Box::new(observer)).is_err() {
+            debug!("the union is observed already");
+        }
+    }
+
+    pub(crate) fn attributes_changed(&self, node: &Node) {
+        if let Some(observer) = self.observer.get() {
+            observer(Change::Attributes(node.id()));
+        }
+    }
+
+    pub(crate) fn writable(&self) -> Outcome<&Writable> {
+        self.writable.as_ref().ok_or(UnionErrorKind::NoWritableBranch)
+    }
+
+    pub(crate) fn next_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Returns the number programs see for an inode of the host.
+    pub(crate) fn number(&self, device: u64, ino: u64) -> u64 {
+        if let Some(origin) = self.origins.lock().get(&(device, ino)) {
+            return *origin;
+        }
+        self.own_number(device, ino)
+    }
+
+    /// As [`Union::number`], for an inode that is new and hence nobody's copy.
+    ///
+    /// Branches on one file system keep its numbers. Those of others are moved
+    /// to a range of their own, which cannot collide below 2^48 inodes.
+    pub(crate) fn own_number(&self, device: u64, ino: u64) -> u64 {
+        let index = self.devices.iter().position(|it| *it == device).unwrap_or(self.devices.len());
+        ino ^ (index as u64) << 48
+    }
+
+    /// Runs `act` on the host entry of `node`, which stays in its place meanwhile.
+    pub(crate) fn on_entry<T>(
+        &self,
+        node: &Arc<Node>,
+        act: impl FnOnce(BranchIndex, Entry<'_>) -> Outcome<T>,
+    ) -> Outcome<T> {
+        if node.file_type() == FileType::Directory {
+            let branch = node.branch();
+            let handle = self.dir_handle(node, branch)?;
+            return act(branch, Entry::Held(handle.as_fd()));
+        }
+        let spot = node.spot.read();
+        if let Some(held) = &spot.held {
+            return act(spot.branch, Entry::Held(held.as_fd()));
+        }
+        let name = spot.primary().ok_or(UnionErrorKind::NotFound)?;
+        let parent = self.dir_handle(&name.dir, name.branch)?;
+        act(spot.branch, Entry::At(parent.as_fd(), &name.name))
+    }
+
+    /// Registers a file that has, or had, several names on the host.
+    pub(crate) fn remember_linked(&self, stat: &Stat, node: &Arc<Node>) {
+        let mut linked = self.linked.lock();
+        if linked.len().is_power_of_two() {
+            linked.retain(|_, it| it.strong_count() != 0);
+        }
+        linked.insert((stat.st_dev, stat.st_ino), Arc::downgrade(node));
+    }
+}
+
+/// Drops the branches below one whose root is opaque.
+fn cut_at_opaque_root(
+    branches: &[Branch],
+    mut indices: Vec<BranchIndex>,
+) -> Result<Vec<BranchIndex>, OpenUnionError> {
+    for at in 0..indices.len() {
+        let branch = &branches[indices[at].as_usize()];
+        let is_opaque = branch.honors_whiteouts
+            && crate::marker::is_opaque(&branch.root).map_err(OpenUnionError::Marker)?;
+        if is_opaque {
+            indices.truncate(at + 1);
+            break;
+        }
+    }
+    Ok(indices)
+}
+
+fn open_branch(
+    spec: &BranchSpec,
+    is_writable: bool,
+    options: &UnionOptions,
+    warnings: &mut Vec<String>,
+) -> Result<Branch, OpenUnionError> {
+    let fail = |errno: Errno| OpenUnionError::Branch { path: spec.path.clone(), errno };
+    let root = if is_writable && options.workdir.is_some() {
+        // Drafts can only be renamed within one mount, which a clone would not be.
+        aufs_host::pin::open_plain(&spec.path).map_err(fail)?
+    } else {
+        let pinned = aufs_host::pin::pin(&spec.path, !is_writable).map_err(fail)?;
+        if let Some(errno) = pinned.unguarded
+            && !is_writable
+            && privilege::is_host_root()
+        {
+            warnings.push(format!("the kernel does not guard {}: {errno}", spec.path.display()));
+        }
+        pinned.root
+    };
+    let stat = Entry::Held(root.as_fd()).stat().map_err(fail)?;
+    let perm = match spec.perm {
+        BranchPerm::ReadWrite if !is_writable => BranchPerm::ReadOnly { whiteouts: true },
+        perm => perm,
+    };
+    Ok(Branch { root: Arc::new(root), honors_whiteouts: perm.honors_whiteouts(), device: stat.st_dev })
+}

@@ -1,0 +1,175 @@
+//! The writable branch: its bookkeeping entries, its lock, and where drafts are built.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use aufs_host::draft::{read_names, remove_tree};
+use aufs_host::privilege;
+use rustix::fs::{self, FlockOperation, Mode, OFlags};
+use rustix::io::{self, Errno};
+use tracing::warn;
+
+use crate::branch::BranchIndex;
+use crate::names::{DRAFTS, ORPHANS, PSEUDO_LINKS, WHITEOUT_BASE};
+use crate::union::UnionOptions;
+
+/// Why branches cannot be shown as a union.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenUnionError {
+    /// The stack is empty.
+    #[error("a union needs at least one branch")]
+    NoBranches,
+    /// A branch cannot be opened.
+    #[error("cannot open branch {path}: {errno}", path = path.display())]
+    Branch {
+        /// The branch.
+        path: PathBuf,
+        /// Why.
+        errno: Errno,
+    },
+    /// Reading a branch's root failed.
+    #[error("cannot read the root of a branch: {0}")]
+    Marker(Errno),
+    /// The writable branch cannot be prepared.
+    #[error("cannot write to branch {path}: {errno}{remedy}", path = path.display())]
+    Writable {
+        /// The branch, or the work directory.
+        path: PathBuf,
+        /// Why.
+        errno: Errno,
+        /// What to do about it.
+        remedy: &'static str,
+    },
+    /// Another union writes there.
+    #[error("branch {path} is in use by another mount; unmount that first", path = path.display())]
+    InUse {
+        /// The branch.
+        path: PathBuf,
+    },
+    /// Drafts and branch lie on different file systems.
+    #[error("workdir {workdir} is not on the file system of {branch}", workdir = workdir.display(), branch = branch.display())]
+    WorkdirElsewhere {
+        /// The work directory.
+        workdir: PathBuf,
+        /// The writable branch.
+        branch: PathBuf,
+    },
+}
+
+impl OpenUnionError {
+    /// Returns the errno a mount call reports.
+    pub fn errno(&self) -> Errno {
+        match self {
+            Self::NoBranches | Self::WorkdirElsewhere { .. } => Errno::INVAL,
+            Self::Branch { errno, .. } | Self::Marker(errno) | Self::Writable { errno, .. } => *errno,
+            Self::InUse { .. } => Errno::BUSY,
+        }
+    }
+}
+
+/// The branch that takes all changes.
+#[derive(Debug)]
+pub(crate) struct Writable {
+    pub(crate) index: BranchIndex,
+    /// Where drafts are built.
+    pub(crate) drafts: OwnedFd,
+    /// Whether attributes only the host's root may set must be kept.
+    pub(crate) keeps_all_xattrs: bool,
+    /// Locked while the union is open; one union at a time writes to a branch.
+    _lock: File,
+}
+
+impl Writable {
+    /// Makes the bookkeeping entries kernel aufs has too, and clears drafts of a crash.
+    pub(crate) fn prepare(
+        path: &Path,
+        root: &Arc<OwnedFd>,
+        index: BranchIndex,
+        options: &UnionOptions,
+    ) -> Result<Self, OpenUnionError> {
+        let fail = |path: &Path| {
+            let path = path.to_owned();
+            move |errno| OpenUnionError::Writable { path, errno, remedy: remedy_for(errno) }
+        };
+        // The lock comes before any change, since another union may be at work.
+        make_directory(root, DRAFTS).map_err(fail(path))?;
+        let inside = open_readable(root.as_fd(), DRAFTS).map_err(fail(path))?;
+        let lock = File::from(inside.try_clone().map_err(|_| Errno::MFILE).map_err(fail(path))?);
+        match fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => return Err(OpenUnionError::InUse { path: path.to_owned() }),
+            other => other.map_err(fail(path))?,
+        }
+        for name in [PSEUDO_LINKS, ORPHANS] {
+            make_directory(root, name).map_err(fail(path))?;
+        }
+        make_whiteout_base(root).map_err(fail(path))?;
+        let drafts = match &options.workdir {
+            None => inside,
+            Some(workdir) => open_workdir(workdir, root, path)?,
+        };
+        clear(&drafts).map_err(fail(path))?;
+        Ok(Self { index, drafts, keeps_all_xattrs: privilege::is_host_root(), _lock: lock })
+    }
+}
+
+fn remedy_for(errno: Errno) -> &'static str {
+    match errno {
+        Errno::ROFS => "; mark it ro, or use a branch on a writable file system",
+        Errno::NOSPC | Errno::DQUOT => "; free some space, mounting needs a few inodes",
+        Errno::ACCESS | Errno::PERM => "; its directory must be writable for the mounting user",
+        _ => "",
+    }
+}
+
+fn make_directory(root: &OwnedFd, name: &str) -> io::Result<()> {
+    match fs::mkdirat(root, name, Mode::RWXU) {
+        Err(Errno::EXIST) => Ok(()),
+        other => other,
+    }
+}
+
+fn make_whiteout_base(root: &OwnedFd) -> io::Result<()> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    match fs::openat(root, WHITEOUT_BASE, flags, Mode::from_raw_mode(0o444)) {
+        Ok(_) | Err(Errno::EXIST) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn open_readable(dir: impl AsFd, name: &str) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    fs::openat(dir, name, flags, Mode::empty())
+}
+
+fn open_workdir(workdir: &Path, root: &OwnedFd, branch: &Path) -> Result<OwnedFd, OpenUnionError> {
+    let fail =
+        |errno| OpenUnionError::Writable { path: workdir.to_owned(), errno, remedy: remedy_for(errno) };
+    let dir = aufs_host::pin::open_plain(workdir).map_err(fail)?;
+    make_directory(&dir, DRAFTS).map_err(fail)?;
+    let drafts = open_readable(dir.as_fd(), DRAFTS).map_err(fail)?;
+    let (inside, outside) = (fs::fstat(&drafts).map_err(fail)?, fs::fstat(root).map_err(fail)?);
+    if inside.st_dev != outside.st_dev {
+        return Err(OpenUnionError::WorkdirElsewhere {
+            workdir: workdir.to_owned(),
+            branch: branch.to_owned(),
+        });
+    }
+    Ok(drafts)
+}
+
+fn clear(drafts: &OwnedFd) -> io::Result<()> {
+    for name in read_names(drafts)? {
+        warn!(name = ?name, "removing a draft that a crash left behind");
+        remove_tree(drafts, &name)?;
+    }
+    Ok(())
+}
+
+/// Returns how many directory handles a union may keep: half of what the process may open.
+pub(crate) fn handle_limit() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    usize::try_from(limit.current.unwrap_or(1 << 20) / 2).unwrap_or(usize::MAX).clamp(64, 1 << 16)
+}

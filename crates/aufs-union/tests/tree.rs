@@ -1,0 +1,167 @@
+//! The union on plain directories, one promise a test.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use aufs_union::attr::{Creator, SetAttr};
+use aufs_union::branch::{BranchPerm, BranchSpec};
+use aufs_union::{Keep, Node, RenameMode, Union, UnionErrorKind, UnionOptions};
+
+const ME: Creator = Creator { uid: 0, gid: 0, umask: 0o022 };
+
+fn me() -> Creator {
+    Creator { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw(), ..ME }
+}
+
+fn open(base: &Path, lower_count: usize) -> Union {
+    let mut stack = Vec::new();
+    for index in 0..=lower_count {
+        let path = base.join(format!("b{index}"));
+        fs::create_dir_all(&path).unwrap();
+        let perm = if index == 0 { BranchPerm::ReadWrite } else { BranchPerm::ReadOnly { whiteouts: true } };
+        stack.push(BranchSpec { path, perm });
+    }
+    Union::open(&UnionOptions { stack, workdir: None, sync: false, revalidate: false }).unwrap()
+}
+
+fn find(union: &Union, path: &str) -> Option<Arc<Node>> {
+    let mut node = Arc::clone(union.root());
+    for part in path.split('/') {
+        node = union.lookup(&node, OsStr::new(part)).unwrap()?.node;
+    }
+    Some(node)
+}
+
+fn names(union: &Union, dir: &Arc<Node>) -> Vec<String> {
+    let entries = union.read_directory(dir, 0, usize::MAX).unwrap();
+    let mut names: Vec<String> = entries.iter().map(|it| it.name.to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_reader_sees_the_copy_after_the_first_write() {
+    let base = tempfile::tempdir().unwrap();
+    fs::create_dir_all(base.path().join("b1/d")).unwrap();
+    fs::write(base.path().join("b1/d/f"), "hello world").unwrap();
+    let union = open(base.path(), 1);
+    let node = find(&union, "d/f").unwrap();
+    let reader = union.open_file(&node).unwrap();
+    let writer = union.open_file(&node).unwrap();
+    assert!(!base.path().join("b0/d").exists(), "opening copies nothing up");
+    union.write_at(&writer, b"HELLO", 0).unwrap();
+    let mut buffer = [0; 32];
+    let count = union.read_at(&reader, &mut buffer, 0).unwrap();
+    assert_eq!(&buffer[..count], b"HELLO world");
+    assert_eq!(fs::read(base.path().join("b1/d/f")).unwrap(), b"hello world");
+    assert_eq!(fs::read(base.path().join("b0/d/f")).unwrap(), b"HELLO world");
+}
+
+#[test]
+fn inode_numbers_survive_copy_up_and_equal_those_listed() {
+    let base = tempfile::tempdir().unwrap();
+    fs::create_dir_all(base.path().join("b1")).unwrap();
+    fs::write(base.path().join("b1/f"), "x").unwrap();
+    let union = open(base.path(), 1);
+    let before = find(&union, "f").unwrap().ino();
+    union.copy_up(&find(&union, "f").unwrap(), Keep::All).unwrap();
+    assert_eq!(find(&union, "f").unwrap().ino(), before);
+    let listed = union.read_directory(union.root(), 0, 9).unwrap();
+    assert_eq!(listed.iter().map(|it| it.ino).collect::<Vec<_>>(), [before]);
+}
+
+#[test]
+fn a_truncating_copy_keeps_only_what_remains() {
+    let base = tempfile::tempdir().unwrap();
+    fs::create_dir_all(base.path().join("b1")).unwrap();
+    fs::write(base.path().join("b1/f"), "0123456789").unwrap();
+    let union = open(base.path(), 1);
+    let cut = SetAttr { len_bytes: Some(4), ..SetAttr::default() };
+    assert_eq!(union.set_attributes(&find(&union, "f").unwrap(), &cut).unwrap().len_bytes, 4);
+    assert_eq!(fs::read(base.path().join("b0/f")).unwrap(), b"0123");
+}
+
+#[test]
+fn a_removed_file_stays_usable_for_who_has_it() {
+    let base = tempfile::tempdir().unwrap();
+    fs::create_dir_all(base.path().join("b1")).unwrap();
+    fs::write(base.path().join("b1/f"), "ghost").unwrap();
+    let union = open(base.path(), 1);
+    let node = find(&union, "f").unwrap();
+    let open = union.open_file(&node).unwrap();
+    union.unlink(union.root(), OsStr::new("f")).unwrap();
+    assert!(base.path().join("b0/.wh.f").exists());
+    union.write_at(&open, b"G", 0).unwrap();
+    let mut buffer = [0; 8];
+    let count = union.read_at(&open, &mut buffer, 0).unwrap();
+    assert_eq!(&buffer[..count], b"Ghost");
+    assert!(find(&union, "f").is_none());
+    assert_eq!(fs::read(base.path().join("b1/f")).unwrap(), b"ghost");
+}
+
+#[test]
+fn a_new_directory_over_a_removed_one_is_opaque() {
+    let base = tempfile::tempdir().unwrap();
+    fs::create_dir_all(base.path().join("b1/d")).unwrap();
+    fs::write(base.path().join("b1/d/x"), "x").unwrap();
+    let union = open(base.path(), 1);
+    let d = find(&union, "d").unwrap();
+    assert_eq!(union.rmdir(union.root(), OsStr::new("d")).unwrap_err().kind, UnionErrorKind::NotEmpty);
+    union.unlink(&d, OsStr::new("x")).unwrap();
+    union.rmdir(union.root(), OsStr::new("d")).unwrap();
+    assert!(find(&union, "d").is_none());
+    let made =
+        union.create_special(union.root(), OsStr::new("d"), aufs_union::New::Directory(0o755), me()).unwrap();
+    assert!(names(&union, &made.node).is_empty());
+    assert!(base.path().join("b0/d/.wh..wh..opq").exists());
+    assert!(!base.path().join("b0/.wh.d").exists());
+}
+
+#[test]
+fn renames_leave_whiteouts_and_refuse_lower_directories() {
+    let base = tempfile::tempdir().unwrap();
+    fs::create_dir_all(base.path().join("b1/d")).unwrap();
+    fs::write(base.path().join("b1/d/x"), "x").unwrap();
+    fs::write(base.path().join("b1/f"), "f").unwrap();
+    let union = open(base.path(), 1);
+    let root = union.root();
+    let rename = |from: &str, to: &str| {
+        union.rename(root, OsStr::new(from), root, OsStr::new(to), RenameMode::Replace).map_err(|it| it.kind)
+    };
+    assert_eq!(rename("d", "e"), Err(UnionErrorKind::CrossBranch));
+    assert_eq!(rename("f", "g"), Ok(()));
+    assert_eq!(names(&union, root), ["d", "g"]);
+    assert_eq!(fs::read(base.path().join("b0/g")).unwrap(), b"f");
+    assert!(base.path().join("b0/.wh.f").exists());
+    assert_eq!(rename("g", "f"), Ok(()));
+    assert!(!base.path().join("b0/.wh.f").exists());
+    assert_eq!(fs::read(base.path().join("b1/f")).unwrap(), b"f");
+}
+
+#[test]
+fn one_union_at_a_time_writes_to_a_branch() {
+    let base = tempfile::tempdir().unwrap();
+    let first = open(base.path(), 1);
+    let spec = BranchSpec { path: base.path().join("b0"), perm: BranchPerm::ReadWrite };
+    let options = UnionOptions { stack: vec![spec], workdir: None, sync: false, revalidate: false };
+    let error = Union::open(&options).unwrap_err();
+    assert!(error.to_string().contains("in use by another mount"), "{error}");
+    drop(first);
+    assert!(Union::open(&options).is_ok());
+}
+
+#[test]
+fn more_handles_than_the_limit_still_work() {
+    let base = tempfile::tempdir().unwrap();
+    for index in 0..300 {
+        fs::create_dir_all(base.path().join(format!("b1/d{index}/s"))).unwrap();
+    }
+    let union = open(base.path(), 1);
+    for _ in 0..2 {
+        for index in 0..300 {
+            assert!(find(&union, &format!("d{index}/s")).is_some());
+        }
+    }
+}
