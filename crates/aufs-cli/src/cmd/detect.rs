@@ -69,7 +69,9 @@ fn check(host: &HostFacts) -> anyhow::Result<Exit> {
         }
         _ => {
             let reason = listing.map_or("unknown", |it| it.reason.as_str());
-            eprintln!("no kernel aufs ({reason}); {}", Verdict::of_our_server(host).sentence);
+            let sentence = Verdict::of_our_server(host).sentence;
+            writeln!(std::io::stderr(), "no kernel aufs ({reason}); {sentence}")
+                .context("write to stderr")?;
             Ok(Exit::Failure)
         }
     }
@@ -134,7 +136,9 @@ fn host_rows(host: &HostFacts) -> Vec<Row> {
     let fuse = &host.fuse;
     rows.push(row("fuse device", &fuse.device, yes_no));
     rows.push(row("fuse mount", &fuse.mount, ToString::to_string));
-    rows.push(row("fuse ABI", &fuse.abi, |abi| abi.map_or_else(|| "unknown".to_owned(), |it| it.to_string())));
+    rows.push(row("fuse ABI", &fuse.abi, |abi| {
+        abi.map_or_else(|| "unknown".to_owned(), |it| it.to_string())
+    }));
     rows.push(row("fuse passthrough", &fuse.passthrough, |it| it.as_str().to_owned()));
     rows.push(row("fuse io_uring", &fuse.io_uring, ToString::to_string));
     rows
