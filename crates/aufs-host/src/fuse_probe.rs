@@ -239,17 +239,25 @@ mod tests {
         assert_eq!(fuse_options(&mut [0; 64], -1), None);
     }
 
-    #[test]
-    fn fuse_root_the_kernel_answers() {
+    /// Whether a test that needs root and `/dev/fuse` can run; prints why not.
+    fn can_mount() -> bool {
         let required = |need| std::env::var("REQUIRE").is_ok_and(|it| it.split(',').any(|it| it == need));
         if !rustix::process::geteuid().is_root() {
             assert!(!required("root"), "REQUIRE names root, but this is not root");
             eprintln!("skipped: not root");
-            return;
+            return false;
         }
         if let Err(error) = std::fs::File::options().read(true).write(true).open("/dev/fuse") {
             assert!(!required("fuse"), "REQUIRE names fuse, but /dev/fuse: {error}");
             eprintln!("skipped: /dev/fuse: {error}");
+            return false;
+        }
+        true
+    }
+
+    #[test]
+    fn fuse_root_the_kernel_answers() {
+        if !can_mount() {
             return;
         }
         let scratch = tempfile::tempdir().unwrap();
@@ -260,5 +268,24 @@ mod tests {
         assert!(!probe.advertises_passthrough || 40 <= probe.abi.1, "{probe:?}");
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert!(!mounts.contains(scratch.path().to_str().unwrap()));
+    }
+
+    #[test]
+    fn fuse_root_a_user_namespace_gets_no_backing_file() {
+        if !can_mount() {
+            return;
+        }
+        let scratch = tempfile::tempdir().unwrap();
+        match probe(Namespaces::UserAndMount, scratch.path()) {
+            // The claim is about kernels that have passthrough; the others have nothing to refuse.
+            Ok(probe) if probe.advertises_passthrough => {
+                assert_eq!(probe.backing_open, Some(Err(Step::OpenBacking.refused(Errno::PERM))));
+            }
+            Ok(probe) => assert_eq!(probe.backing_open, None),
+            Err(refusal) => assert!(
+                matches!(refusal.step, Step::Unshare | Step::MapIds | Step::MakePrivate),
+                "only a host without user namespaces may refuse: {refusal}"
+            ),
+        }
     }
 }

@@ -34,7 +34,13 @@ pub struct DetectArgs {
 /// A directory cannot be looked at, or stdout cannot be written.
 pub fn run(args: DetectArgs) -> anyhow::Result<Exit> {
     if args.check {
-        return check(&aufs_detect::detect_host());
+        return match check(&aufs_detect::detect_host()) {
+            Ok(line) => print(line).map(|()| Exit::Success),
+            Err(text) => {
+                std::io::stderr().write_all(text.as_bytes()).context("write to stderr")?;
+                Ok(Exit::Failure)
+            }
+        };
     }
     // First, so that a wrong name is the only thing that is said.
     let directories =
@@ -60,19 +66,13 @@ struct Output {
     verdict: Verdict,
 }
 
-fn check(host: &HostFacts) -> anyhow::Result<Exit> {
-    let listing = host.filesystem("aufs");
-    match listing.map(|it| it.value) {
-        Some(found) if found.is_listed() => {
-            print("nodev\taufs\n")?;
-            Ok(Exit::Success)
-        }
-        _ => {
+/// The line of `/proc/filesystems` that the kernel's aufs has, or why there is none and what would do instead.
+fn check(host: &HostFacts) -> Result<&'static str, String> {
+    match host.filesystem("aufs") {
+        Some(listing) if listing.value.is_listed() => Ok("nodev\taufs\n"),
+        listing => {
             let reason = listing.map_or("unknown", |it| it.reason.as_str());
-            let sentence = Verdict::of_our_server(host).sentence;
-            writeln!(std::io::stderr(), "no kernel aufs ({reason}); {sentence}")
-                .context("write to stderr")?;
-            Ok(Exit::Failure)
+            Err(format!("no kernel aufs ({reason}); {}\n", Verdict::of_our_server(host).sentence))
         }
     }
 }
@@ -188,6 +188,10 @@ fn size_text(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use aufs_detect::{FilesystemFact, Listing};
+
     use super::*;
 
     #[test]
@@ -202,6 +206,43 @@ mod tests {
         ] {
             assert_eq!(size_text(bytes), expected, "{bytes}");
         }
+    }
+
+    #[test]
+    fn the_check_answers_as_grep_does() {
+        let mut host = aufs_detect::detect_host();
+        for (value, answers) in [
+            (Listing::Nodev, true),
+            (Listing::Device, true),
+            (Listing::Absent, false),
+            (Listing::Unknown, false),
+        ] {
+            let reason = "the reason".to_owned();
+            host.filesystems =
+                vec![FilesystemFact { name: "aufs".to_owned(), listing: Fact { value, reason } }];
+            match check(&host) {
+                Ok(line) => assert!(answers && line == "nodev\taufs\n", "{value:?}"),
+                Err(text) => {
+                    assert!(
+                        !answers && text.starts_with("no kernel aufs (the reason); "),
+                        "{value:?}: {text}"
+                    );
+                    assert_eq!(text.lines().count(), 1);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_table_ends_with_the_verdict_and_every_value_has_a_reason() {
+        let host = aufs_detect::detect_host();
+        let directory = aufs_detect::detect_directory(Path::new("/")).unwrap();
+        let verdict = aufs_detect::verdict(&host);
+        for [name, value, reason] in host_rows(&host).iter().chain(&directory_rows(&directory)[1..]) {
+            assert!(!value.is_empty() && !reason.is_empty(), "{name}: {value:?} {reason:?}");
+        }
+        let text = table(&host, &[directory], &verdict);
+        assert_eq!(text.lines().last(), Some(format!("verdict: {}", verdict.sentence).as_str()));
     }
 
     #[test]
