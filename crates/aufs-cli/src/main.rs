@@ -1,7 +1,89 @@
 //! The `aufs` command.
+//!
+//! Parses the command line, calls the libraries, prints results on stdout, and
+//! turns errors into one line on stderr and an [`Exit`] code. Called as
+//! `aufs-fuse`, `mount.fuse.aufs` or the like it is a mount helper instead;
+//! see [`helper`].
 
+mod cmd;
 mod exit;
+mod helper;
+mod log;
+mod terminate;
 
-fn main() -> std::process::ExitCode {
-    exit::Exit::Success.into()
+use std::ffi::{OsStr, OsString};
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::exit::Exit;
+
+/// Stack directories as AUFS branches and show them as one tree.
+#[derive(Debug, Parser)]
+#[command(name = "aufs", version, after_help = exit::HELP, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Mount(cmd::mount::MountArgs),
+    Umount(cmd::umount::UmountArgs),
+    Detect(cmd::detect::DetectArgs),
+    Serve(cmd::serve::ServeArgs),
+}
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let name = args.first().and_then(|it| Path::new(it).file_name()).unwrap_or(OsStr::new("aufs"));
+    let (shown, result) = if helper::is_helper_call(name, args.get(1).map(OsString::as_os_str)) {
+        (name.to_string_lossy().into_owned(), helper::run(&args))
+    } else {
+        log::start("warn");
+        run(&args)
+    };
+    match result {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            complain(&shown, &error);
+            cmd::exit_of(&error).into()
+        }
+    }
+}
+
+fn run(args: &[OsString]) -> (String, anyhow::Result<Exit>) {
+    let cli = match parse::<Cli>(args) {
+        Ok(Some(cli)) => cli,
+        Ok(None) => return ("aufs".to_owned(), Ok(Exit::Success)),
+        Err(error) => return ("aufs".to_owned(), Err(error)),
+    };
+    match cli.verb {
+        Verb::Mount(args) => ("aufs mount".to_owned(), cmd::mount::run(args)),
+        Verb::Umount(args) => ("aufs umount".to_owned(), cmd::umount::run(args)),
+        Verb::Detect(args) => ("aufs detect".to_owned(), cmd::detect::run(args)),
+        Verb::Serve(args) => ("aufs serve".to_owned(), cmd::serve::run(args)),
+    }
+}
+
+/// Parses a command line; `None` when it only asked for help or the version, which is printed.
+fn parse<T: Parser>(args: &[OsString]) -> anyhow::Result<Option<T>> {
+    match T::try_parse_from(args) {
+        Ok(parsed) => Ok(Some(parsed)),
+        Err(error) if error.use_stderr() => Err(cmd::UsageError::of_clap(&error).into()),
+        Err(text) => {
+            text.print()?;
+            Ok(None)
+        }
+    }
+}
+
+/// Prints an error as one line; a stderr that is gone leaves only the exit code.
+fn complain(name: &str, error: &anyhow::Error) {
+    let line = format!("{name}: {error:#}").replace('\n', " ");
+    if let Err(error) = writeln!(std::io::stderr(), "{line}") {
+        tracing::debug!(%error, "stderr is closed");
+    }
 }

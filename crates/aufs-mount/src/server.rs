@@ -4,7 +4,7 @@
 //! along, and a program with threads could not turn itself into a daemon.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::{env, fs, thread};
@@ -88,6 +88,7 @@ pub fn start(program: &Path, request: &ServeRequest) -> Result<Served, MountErro
         MountErrorKind::Server { server: program.to_owned(), error }.during("mount", mountpoint)
     };
     let mut child = Command::new(program)
+        .arg0(PROGRAM) // By another name it would be a mount helper.
         .arg("serve")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
