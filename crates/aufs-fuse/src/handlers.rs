@@ -1,0 +1,747 @@
+//! The handlers the FUSE library calls, a few lines each.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
+
+use aufs_union::attr::{Attr, Creator, SetAttr, SetTime};
+use aufs_union::{DirEntry, Found, Keep, New, Node, RenameMode, Union, UnionError};
+use fuser::{
+    Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig, LockOwner,
+    Notifier, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
+    ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow,
+    WriteFlags,
+};
+use rustix::fs::{SeekFrom, XattrFlags};
+use tracing::warn;
+
+use crate::attributes::{FOREVER, errno_of, file_attr, host_device, kind_of, timespec_of};
+use crate::handles::{Handle, Handles};
+use crate::numbers::{Numbered, Numbers};
+use crate::passthrough::Way;
+
+/// The attribute of the root that names the server's process, for `aufs umount`.
+const SERVER_XATTR: &str = "user.aufs.server";
+/// Largest single read or write.
+const REQUEST_LEN_BYTES_MAX: u32 = 1 << 20;
+/// Entries taken from the union at a time while listing.
+const LISTING_CHUNK: usize = 256;
+
+/// What handlers and notifications share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) union: Union,
+    pub(crate) numbers: Numbers,
+    handles: Handles,
+    passes: AtomicBool,
+    /// How long names and attributes keep.
+    ttl: Duration,
+    notifier: OnceLock<Notifier>,
+}
+
+impl Shared {
+    pub(crate) fn new(union: Union, revalidate: bool) -> Self {
+        let numbers = Numbers::new(union.root());
+        let ttl = if revalidate { Duration::ZERO } else { FOREVER };
+        let handles = Handles::default();
+        Self { union, numbers, handles, passes: AtomicBool::new(false), ttl, notifier: OnceLock::new() }
+    }
+
+    /// Whether the kernel agreed to do the I/O itself.
+    pub(crate) fn passes(&self) -> bool {
+        self.passes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_notifier(&self, notifier: Notifier) {
+        if self.notifier.set(notifier).is_err() {
+            warn!("the notifier is set already");
+        }
+    }
+
+    fn node(&self, number: INodeNo) -> Result<Arc<Numbered>, Errno> {
+        self.numbers.get(number.0).ok_or(Errno::ESTALE)
+    }
+
+    fn handle(&self, number: FileHandle) -> Result<Arc<Handle>, Errno> {
+        self.handles.get(number.0).ok_or(Errno::EBADF)
+    }
+
+    /// Returns how long attributes of `numbered` keep.
+    fn attr_ttl(&self, numbered: &Numbered) -> Duration {
+        // Through a mapping the kernel writes without a word, and an outdated number must not linger.
+        if numbered.passing.lock().has_writers() || !self.numbers.is_current(numbered) {
+            Duration::ZERO
+        } else {
+            self.ttl
+        }
+    }
+
+    /// As [`Shared::attr_ttl`], for a reply in which the node number stands for `st_ino` too.
+    fn entry_attr_ttl(&self, numbered: &Numbered) -> Duration {
+        if numbered.is_plain() { self.attr_ttl(numbered) } else { Duration::ZERO }
+    }
+
+    /// Makes the kernel ask again for the attributes of `number`.
+    fn invalidate(&self, number: u64) {
+        if let Some(notifier) = self.notifier.get()
+            && let Err(error) = notifier.inval_inode(INodeNo(number), -1, 0)
+        {
+            tracing::debug!(%error, number, "attributes not invalidated");
+        }
+    }
+
+    /// Opens a regular file in the way the kernel can use.
+    fn open(
+        &self,
+        number: INodeNo,
+        flags: OpenFlags,
+        register: impl FnOnce(&std::fs::File) -> io::Result<fuser::BackingId>,
+    ) -> Result<(u64, Way), Errno> {
+        let numbered = self.node(number)?;
+        let truncates = flags.0 & libc_flags::O_TRUNC != 0;
+        let is_writer = truncates || flags.0 & libc_flags::O_ACCMODE != libc_flags::O_RDONLY;
+        if !self.passes() {
+            let file = self.union.open_file(&numbered.node).map_err(|it| errno_of(&it))?;
+            if truncates {
+                self.truncate(&numbered.node)?;
+            }
+            // Every write comes by here, so the kernel keeps the attributes right itself.
+            let handle = Handle::new(numbered, false, false, Some(file));
+            return Ok((self.handles.insert(handle), Way::Cached));
+        }
+        let keep = is_writer.then_some(if truncates { Keep::First(0) } else { Keep::All });
+        let way = {
+            let mut passing = numbered.passing.lock();
+            if !self.numbers.is_current(&numbered) {
+                return Ok((0, Way::Moved));
+            }
+            let way = passing.open(&self.union, &numbered, keep, register).map_err(|it| errno_of(&it))?;
+            if matches!(way, Way::Moved) {
+                self.numbers.renumber(&numbered);
+            }
+            way
+        };
+        if is_writer || matches!(way, Way::Moved) {
+            self.invalidate(numbered.number);
+        }
+        if matches!(way, Way::Moved) {
+            return Ok((0, way));
+        }
+        let is_passthrough = matches!(way, Way::Passthrough(_));
+        let handle = Handle::new(Arc::clone(&numbered), is_writer, is_passthrough, None);
+        if truncates && let Err(errno) = self.truncate(&numbered.node) {
+            numbered.passing.lock().release(is_writer, is_passthrough);
+            return Err(errno);
+        }
+        Ok((self.handles.insert(handle), way))
+    }
+
+    fn truncate(&self, node: &Arc<Node>) -> Result<(), Errno> {
+        let change = SetAttr { len_bytes: Some(0), ..SetAttr::default() };
+        self.union.set_attributes(node, &change).map(drop).map_err(|it| errno_of(&it))
+    }
+
+    fn read(&self, handle: FileHandle, offset: u64, len_bytes: u32) -> Result<Vec<u8>, Errno> {
+        let handle = self.handle(handle)?;
+        let file = handle.file(&self.union).map_err(|it| errno_of(&it))?;
+        let mut buffer = vec![0; len_bytes.min(REQUEST_LEN_BYTES_MAX) as usize];
+        let count = self.union.read_at(&file, &mut buffer, offset).map_err(|it| errno_of(&it))?;
+        buffer.truncate(count);
+        Ok(buffer)
+    }
+
+    fn on_file<T>(
+        &self,
+        handle: FileHandle,
+        act: impl FnOnce(&aufs_union::OpenFile) -> Result<T, UnionError>,
+    ) -> Result<T, Errno> {
+        let handle = self.handle(handle)?;
+        handle.file(&self.union).and_then(|file| act(&file)).map_err(|it| errno_of(&it))
+    }
+
+    /// Returns the listing of `number` from `offset` on, `.` and `..` included.
+    fn list(&self, number: INodeNo, offset: u64) -> Result<(Arc<Numbered>, Vec<DirEntry>), Errno> {
+        let numbered = self.node(number)?;
+        let node = &numbered.node;
+        let mut entries = Vec::new();
+        for (name, of, at) in [(".", Arc::clone(node), 0), ("..", node.parent_or_self(), 1)] {
+            if offset <= at {
+                let (name, file_type) = (name.into(), of.file_type());
+                entries.push(DirEntry { name, ino: of.ino(), file_type, next_offset: at + 1 });
+            }
+        }
+        entries.extend(self.union.read_directory(node, offset, LISTING_CHUNK).map_err(|it| errno_of(&it))?);
+        Ok((numbered, entries))
+    }
+
+    fn xattr(&self, number: INodeNo, name: &OsStr) -> Result<Vec<u8>, Errno> {
+        let numbered = self.node(number)?;
+        if number.0 == Node::ROOT_ID && name == SERVER_XATTR {
+            return Ok(std::process::id().to_string().into_bytes());
+        }
+        match self.union.xattr(&numbered.node, name) {
+            Ok(Some(value)) => Ok(value),
+            Ok(None) => Err(Errno::ENODATA),
+            Err(error) => Err(errno_of(&error)),
+        }
+    }
+}
+
+/// The flags of `open(2)` as the kernel sends them.
+mod libc_flags {
+    use rustix::fs::OFlags;
+
+    pub(super) const O_ACCMODE: i32 = OFlags::ACCMODE.bits() as i32;
+    pub(super) const O_RDONLY: i32 = OFlags::RDONLY.bits() as i32;
+    pub(super) const O_TRUNC: i32 = OFlags::TRUNC.bits() as i32;
+}
+
+/// The file system as the FUSE library sees it.
+#[derive(Debug)]
+pub(crate) struct Served {
+    shared: Arc<Shared>,
+    wants_passthrough: bool,
+}
+
+impl Served {
+    pub(crate) fn new(shared: Arc<Shared>, wants_passthrough: bool) -> Self {
+        Self { shared, wants_passthrough }
+    }
+
+    fn reply_entry(&self, reply: ReplyEntry, found: Result<Option<Found>, UnionError>) {
+        match found {
+            Ok(Some(Found { node, attr })) => {
+                let numbered = self.shared.numbers.tell(&node);
+                let attr_ttl = self.shared.entry_attr_ttl(&numbered);
+                let attr = file_attr(&attr, numbered.number);
+                reply.entry_with_ttls(&attr_ttl, &self.shared.ttl, &attr, Generation(0));
+            }
+            // Node number 0 says that there is nothing, and that this keeps too.
+            Ok(None) => reply.entry(&self.shared.ttl, &file_attr(&nothing(), 0), Generation(0)),
+            Err(error) => reply.error(errno_of(&error)),
+        }
+    }
+
+    fn reply_attr(&self, reply: ReplyAttr, numbered: &Numbered, attr: Result<Attr, UnionError>) {
+        match attr {
+            Ok(attr) => reply.attr(&self.shared.attr_ttl(numbered), &file_attr(&attr, attr.ino)),
+            Err(error) => reply.error(errno_of(&error)),
+        }
+    }
+
+    fn reply_empty(reply: ReplyEmpty, done: Result<(), Errno>) {
+        match done {
+            Ok(()) => reply.ok(),
+            Err(errno) => reply.error(errno),
+        }
+    }
+}
+
+fn nothing() -> Attr {
+    let time = rustix::fs::Timespec { tv_sec: 0, tv_nsec: 0 };
+    Attr {
+        ino: 0,
+        mode: 0,
+        nlink: 0,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        len_bytes: 0,
+        blocks: 0,
+        blksize_bytes: 0,
+        atime: time,
+        mtime: time,
+        ctime: time,
+    }
+}
+
+fn creator(req: &Request, umask: u32) -> Creator {
+    Creator { uid: req.uid(), gid: req.gid(), umask }
+}
+
+fn set_time(time: TimeOrNow) -> SetTime {
+    match time {
+        TimeOrNow::Now => SetTime::Now,
+        TimeOrNow::SpecificTime(time) => SetTime::At(timespec_of(time)),
+    }
+}
+
+fn reply_bytes(reply: ReplyXattr, size: u32, bytes: Result<Vec<u8>, Errno>) {
+    match bytes {
+        Err(errno) => reply.error(errno),
+        Ok(bytes) if size == 0 => reply.size(u32::try_from(bytes.len()).unwrap_or(u32::MAX)),
+        Ok(bytes) if (size as usize) < bytes.len() => reply.error(Errno::ERANGE),
+        Ok(bytes) => reply.data(&bytes),
+    }
+}
+
+impl Filesystem for Served {
+    fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        let wanted = InitFlags::FUSE_PARALLEL_DIROPS
+            | InitFlags::FUSE_ATOMIC_O_TRUNC
+            | InitFlags::FUSE_DONT_MASK
+            | InitFlags::FUSE_POSIX_ACL
+            | InitFlags::FUSE_DO_READDIRPLUS
+            | InitFlags::FUSE_READDIRPLUS_AUTO
+            | InitFlags::FUSE_CACHE_SYMLINKS
+            | InitFlags::FUSE_ASYNC_DIO;
+        if let Err(missing) = config.add_capabilities(wanted) {
+            warn!(?missing, "an old kernel; going on without");
+            let rest = wanted & !missing;
+            if config.add_capabilities(rest).is_err() {
+                return Err(io::ErrorKind::Unsupported.into());
+            }
+        }
+        if self.wants_passthrough
+            && config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok()
+            && config.set_max_stack_depth(2).is_ok()
+        {
+            self.shared.passes.store(true, Ordering::Relaxed);
+        }
+        if config.set_max_write(REQUEST_LEN_BYTES_MAX).is_err() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        Ok(())
+    }
+
+    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        match self.shared.node(parent) {
+            Ok(dir) => self.reply_entry(reply, self.shared.union.lookup(&dir.node, name)),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
+        self.shared.numbers.forget(ino.0, nlookup);
+    }
+
+    fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        match self.shared.node(ino) {
+            Ok(numbered) => {
+                let attr = self.shared.union.attributes(&numbered.node);
+                self.reply_attr(reply, &numbered, attr);
+            }
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn setattr(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _fh: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<fuser::BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let numbered = match self.shared.node(ino) {
+            Ok(numbered) => numbered,
+            Err(errno) => return reply.error(errno),
+        };
+        let (atime, mtime) = (atime.map(set_time), mtime.map(set_time));
+        let change = SetAttr { mode, uid, gid, len_bytes: size, atime, mtime };
+        let attr = self.shared.union.set_attributes(&numbered.node, &change);
+        self.reply_attr(reply, &numbered, attr);
+    }
+
+    fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
+        let target = self.shared.node(ino).and_then(|numbered| {
+            self.shared.union.read_link(&numbered.node).map_err(|error| errno_of(&error))
+        });
+        match target {
+            Ok(target) => reply.data(target.as_bytes()),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn mknod(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        match self.shared.node(parent) {
+            Ok(dir) => {
+                let what = New::Node(mode, host_device(rdev));
+                let made = self.shared.union.create_special(&dir.node, name, what, creator(req, umask));
+                self.reply_entry(reply, made.map(Some));
+            }
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
+        match self.shared.node(parent) {
+            Ok(dir) => {
+                let what = New::Directory(mode);
+                let made = self.shared.union.create_special(&dir.node, name, what, creator(req, umask));
+                self.reply_entry(reply, made.map(Some));
+            }
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let done = self
+            .shared
+            .node(parent)
+            .and_then(|dir| self.shared.union.unlink(&dir.node, name).map_err(|error| errno_of(&error)));
+        Self::reply_empty(reply, done);
+    }
+
+    fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let done = self
+            .shared
+            .node(parent)
+            .and_then(|dir| self.shared.union.rmdir(&dir.node, name).map_err(|error| errno_of(&error)));
+        Self::reply_empty(reply, done);
+    }
+
+    fn symlink(&self, req: &Request, parent: INodeNo, link_name: &OsStr, target: &Path, reply: ReplyEntry) {
+        match self.shared.node(parent) {
+            Ok(dir) => {
+                let what = New::Symlink(target.as_os_str());
+                let made = self.shared.union.create_special(&dir.node, link_name, what, creator(req, 0));
+                self.reply_entry(reply, made.map(Some));
+            }
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn rename(
+        &self,
+        _req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        newparent: INodeNo,
+        newname: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let mode = match flags {
+            it if it.is_empty() => RenameMode::Replace,
+            RenameFlags::RENAME_NOREPLACE => RenameMode::NoReplace,
+            RenameFlags::RENAME_EXCHANGE => RenameMode::Exchange,
+            _ => return reply.error(Errno::EINVAL),
+        };
+        let ends = self.shared.node(parent).and_then(|from| Ok((from, self.shared.node(newparent)?)));
+        let done = ends.and_then(|(from, to)| {
+            let renamed = self.shared.union.rename(&from.node, name, &to.node, newname, mode);
+            renamed.map_err(|error| errno_of(&error))
+        });
+        Self::reply_empty(reply, done);
+    }
+
+    fn link(&self, _req: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
+        let ends = self.shared.node(ino).and_then(|node| Ok((node, self.shared.node(newparent)?)));
+        match ends {
+            Ok((numbered, dir)) => {
+                let linked = self.shared.union.link(&numbered.node, &dir.node, newname);
+                self.reply_entry(reply, linked.map(Some));
+            }
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn open(&self, _req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        match self.shared.open(ino, flags, |file| reply.open_backing(file)) {
+            Ok((_, Way::Moved)) => reply.error(Errno::ESTALE),
+            Ok((handle, Way::Cached)) => reply.opened(FileHandle(handle), FopenFlags::FOPEN_KEEP_CACHE),
+            Ok((handle, Way::Passthrough(id))) => {
+                reply.opened_passthrough(FileHandle(handle), FopenFlags::empty(), &id);
+            }
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn read(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        match self.shared.read(fh, offset, size) {
+            Ok(bytes) => reply.data(&bytes),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn write(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        match self.shared.on_file(fh, |file| self.shared.union.write_at(file, data, offset)) {
+            Ok(count) => reply.written(u32::try_from(count).unwrap_or(u32::MAX)),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    /// The kernel stops asking after this answer: nothing is buffered here.
+    fn flush(&self, _req: &Request, _ino: INodeNo, _fh: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn release(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        if let Some(handle) = self.shared.handles.remove(fh.0) {
+            handle.numbered.passing.lock().release(handle.is_writer, handle.is_passthrough);
+        }
+        reply.ok();
+    }
+
+    fn fsync(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
+        let done = self.shared.on_file(fh, |file| self.shared.union.sync_file(file, datasync));
+        Self::reply_empty(reply, done);
+    }
+
+    fn opendir(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let flags = if self.shared.union.revalidates() {
+            FopenFlags::empty()
+        } else {
+            FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE
+        };
+        reply.opened(FileHandle(0), flags);
+    }
+
+    fn readdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        match self.shared.list(ino, offset) {
+            Ok((_, entries)) => {
+                for it in entries {
+                    if reply.add(INodeNo(it.ino), it.next_offset, kind_of(it.file_type), &it.name) {
+                        break;
+                    }
+                }
+                reply.ok();
+            }
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn readdirplus(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        let (dir, entries) = match self.shared.list(ino, offset) {
+            Ok(listed) => listed,
+            Err(errno) => return reply.error(errno),
+        };
+        for it in entries {
+            // The kernel takes no lookup for these two, nor for what comes with node number 0.
+            let is_full = if it.name == "." || it.name == ".." {
+                let attr = file_attr(&Attr { mode: it.file_type.as_raw_mode(), ..nothing() }, 0);
+                reply.add(INodeNo(it.ino), it.next_offset, &it.name, &Duration::ZERO, &attr, Generation(0))
+            } else {
+                let found = match self.shared.union.lookup(&dir.node, &it.name) {
+                    Ok(Some(found)) => found,
+                    Ok(None) => continue, // Removed meanwhile.
+                    Err(error) => {
+                        errno_of(&error);
+                        continue;
+                    }
+                };
+                let numbered = self.shared.numbers.tell(&found.node);
+                let ttl = self.shared.entry_attr_ttl(&numbered);
+                let attr = file_attr(&found.attr, numbered.number);
+                let is_full =
+                    reply.add(INodeNo(it.ino), it.next_offset, &it.name, &ttl, &attr, Generation(0));
+                if is_full {
+                    self.shared.numbers.forget(numbered.number, 1);
+                }
+                is_full
+            };
+            if is_full {
+                break;
+            }
+        }
+        reply.ok();
+    }
+
+    fn fsyncdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        let done = self.shared.node(ino).and_then(|numbered| {
+            self.shared.union.sync_directory(&numbered.node).map_err(|error| errno_of(&error))
+        });
+        Self::reply_empty(reply, done);
+    }
+
+    fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        match self.shared.union.stat_fs() {
+            Ok(it) => {
+                let narrow = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+                reply.statfs(
+                    it.f_blocks,
+                    it.f_bfree,
+                    it.f_bavail,
+                    it.f_files,
+                    it.f_ffree,
+                    narrow(it.f_bsize),
+                    narrow(it.f_namemax),
+                    narrow(it.f_frsize),
+                );
+            }
+            Err(error) => reply.error(errno_of(&error)),
+        }
+    }
+
+    fn setxattr(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        let flags = XattrFlags::from_bits_retain(flags.cast_unsigned());
+        let done = self.shared.node(ino).and_then(|numbered| {
+            let set = self.shared.union.set_xattr(&numbered.node, name, value, flags);
+            set.map_err(|error| errno_of(&error))
+        });
+        Self::reply_empty(reply, done);
+    }
+
+    fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        reply_bytes(reply, size, self.shared.xattr(ino, name));
+    }
+
+    fn listxattr(&self, _req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        let names = self.shared.node(ino).and_then(|numbered| {
+            self.shared.union.xattr_names(&numbered.node).map_err(|error| errno_of(&error))
+        });
+        let bytes = names.map(|names| {
+            let mut bytes = Vec::new();
+            for name in names {
+                bytes.extend_from_slice(name.as_bytes());
+                bytes.push(0);
+            }
+            bytes
+        });
+        reply_bytes(reply, size, bytes);
+    }
+
+    fn removexattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let done = self.shared.node(ino).and_then(|numbered| {
+            self.shared.union.remove_xattr(&numbered.node, name).map_err(|error| errno_of(&error))
+        });
+        Self::reply_empty(reply, done);
+    }
+
+    fn create(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        _flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let made = self.shared.node(parent).and_then(|dir| {
+            let made = self.shared.union.create(&dir.node, name, mode, creator(req, umask));
+            made.map_err(|error| errno_of(&error))
+        });
+        let (found, file) = match made {
+            Ok(made) => made,
+            Err(errno) => return reply.error(errno),
+        };
+        let numbered = self.shared.numbers.tell(&found.node);
+        let id = if self.shared.passes() { reply.open_backing(&file).ok().map(Arc::new) } else { None };
+        if let Some(id) = &id {
+            numbered.passing.lock().created(id, found.node.version());
+        }
+        let open = self.shared.union.open_created(&found.node, file);
+        let handle = Handle::new(Arc::clone(&numbered), id.is_some(), id.is_some(), Some(open));
+        let handle = FileHandle(self.shared.handles.insert(handle));
+        // One time serves for name and attributes here. The kernel drops the attributes
+        // itself at each write, and a mapping needs a length first, which is set by SETATTR.
+        let ttl = if numbered.is_plain() { self.shared.ttl } else { Duration::ZERO };
+        let attr = file_attr(&found.attr, numbered.number);
+        match id {
+            Some(id) => {
+                reply.created_passthrough(&ttl, &attr, Generation(0), handle, FopenFlags::empty(), &id);
+            }
+            None => reply.created(&ttl, &attr, Generation(0), handle, FopenFlags::FOPEN_KEEP_CACHE),
+        }
+    }
+
+    fn fallocate(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        let done = self
+            .shared
+            .on_file(fh, |file| self.shared.union.allocate(file, mode.cast_unsigned(), offset, length));
+        Self::reply_empty(reply, done);
+    }
+
+    fn lseek(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
+        const SEEK_DATA: i32 = 3;
+        const SEEK_HOLE: i32 = 4;
+        let offset = offset.cast_unsigned();
+        let whence = match whence {
+            SEEK_DATA => SeekFrom::Data(offset),
+            SEEK_HOLE => SeekFrom::Hole(offset),
+            _ => return reply.error(Errno::EINVAL),
+        };
+        match self.shared.on_file(fh, |file| self.shared.union.seek(file, whence)) {
+            Ok(found) => reply.offset(found.cast_signed()),
+            Err(errno) => reply.error(errno),
+        }
+    }
+}
