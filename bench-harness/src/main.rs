@@ -1,3 +1,46 @@
 //! Measures storage drivers against each other and reports.
+//!
+//! ```text
+//! matrix ─ expand ─► cells ─ probe drivers ─► layers, once per height
+//!   ─► blocks: every cell once, in an order drawn from a recorded seed, on fresh branches
+//!   ─► samples.jsonl ─► summaries ─► tables, plots, report.html
+//! ```
+//!
+//! How a driver works is known in `driver/` only; what is timed is in `model/`
+//! only; statistics and plots are functions of `samples.jsonl`.
 
-fn main() {}
+mod backing;
+mod cell;
+mod cli;
+mod driver;
+mod error;
+mod host;
+mod layers;
+mod matrix;
+mod model;
+mod pattern;
+mod report;
+mod run;
+mod sandbox;
+mod size;
+mod stats;
+mod suggest;
+mod verbs;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+    match verbs::execute(&cli.verb) {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            eprintln!("aufs-bench: {}", error.line());
+            error.exit().into()
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Where layers and branches lie: a directory, a tmpfs, or a loop image of its own file system.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nix::mount::MsFlags;
+
+use crate::driver::Branch;
+use crate::driver::View;
+use crate::error::{At as _, BenchError, BenchErrorKind, Result};
+use crate::host::{BackingFacts, filesystem_of};
+
+/// The words a matrix may use.
+pub const NAMES: &[&str] = &["dir", "tmpfs", "loop:ext4", "loop:xfs", "loop:btrfs"];
+
+/// A place for layers and branches; given back when dropped.
+#[derive(Debug)]
+pub struct Backing {
+    /// What is recorded of it.
+    pub facts: BackingFacts,
+    /// An empty directory on it.
+    pub dir: PathBuf,
+    /// The mount of a tmpfs or an image, if it is one.
+    _view: Option<View>,
+}
+
+impl Backing {
+    /// Prepares the backing `name` below the empty directory `home`, with room for `bytes`.
+    ///
+    /// # Errors
+    ///
+    /// - `Refused`: too little room, no privilege to mount, or no tool to make the file system.
+    /// - else what the system reports.
+    pub fn open(name: &str, home: &Path, bytes: u64) -> Result<Self> {
+        let (dir, view) = match name.split_once(':') {
+            None if name == "tmpfs" => mount_tmpfs(home, bytes)?,
+            Some((_, fs_type)) => mount_image(fs_type, home, bytes)?,
+            None => (home.to_owned(), None),
+        };
+        let facts_of = |dir: &Path| -> Result<BackingFacts> {
+            let (fs_type, options) = filesystem_of(dir)?;
+            Ok(BackingFacts { name: name.to_owned(), fs_type, options, path: dir.to_owned() })
+        };
+        check_room(&dir, bytes)?;
+        Ok(Self { facts: facts_of(&dir)?, dir, _view: view })
+    }
+
+    /// Writes what is dirty, so that it does not weigh on the next sample.
+    ///
+    /// # Errors
+    ///
+    /// What `syncfs(2)` reports.
+    pub fn settle(&self) -> Result<()> {
+        let dir = File::open(&self.dir).at("open", &self.dir)?;
+        rustix::fs::syncfs(&dir).at("sync", &self.dir)
+    }
+}
+
+fn check_room(dir: &Path, bytes: u64) -> Result<()> {
+    let stat = rustix::fs::statvfs(dir).at("stat file system of", dir)?;
+    let free = stat.f_bavail * stat.f_frsize;
+    if free < bytes {
+        let human = crate::size::human_bytes;
+        let (wants, has) = (human(bytes as f64), human(free as f64));
+        let reason =
+            format!("the matrix may need {wants}, {has} are free; give another --backing or fewer sizes");
+        return Err(BenchError::new("use backing", dir, BenchErrorKind::Refused(reason)));
+    }
+    Ok(())
+}
+
+fn mount_tmpfs(home: &Path, bytes: u64) -> Result<(PathBuf, Option<View>)> {
+    let branch = Branch::create(&home.join("tmpfs"))?;
+    let options = format!("size={bytes},mode=755");
+    let (kind, dir) = (Some("tmpfs"), branch.target.clone());
+    nix::mount::mount(kind, &dir, kind, MsFlags::empty(), Some(options.as_str()))
+        .at("mount tmpfs on", &dir)?;
+    Ok((dir, Some(View::kernel(branch))))
+}
+
+/// Makes an image with `mkfs`, attaches and mounts it.
+fn mount_image(fs_type: &str, home: &Path, bytes: u64) -> Result<(PathBuf, Option<View>)> {
+    let branch = Branch::create(&home.join(fs_type))?;
+    let image = branch.home.join("image");
+    // Btrfs keeps data and metadata apart and XFS wants 300 MiB, so give twice and some more.
+    let image_bytes = 2 * bytes + (512 << 20);
+    let file = File::create(&image).at("create image", &image)?;
+    file.set_len(image_bytes).at("create image", &image)?;
+    run(Command::new(format!("mkfs.{fs_type}")).arg("-q").arg(&image), &format!("{fs_type} tools"))?;
+    let device = attach(&image)?;
+    let mounted =
+        nix::mount::mount(Some(&device.0), &branch.target, Some(fs_type), MsFlags::MS_NOATIME, None::<&str>);
+    mounted.at("mount image on", &branch.target)?;
+    // Dropping the device now detaches it as soon as its mount is gone, however this process ends.
+    drop(device);
+    Ok((branch.target.clone(), Some(View::kernel(branch))))
+}
+
+/// A loop device that is detached on drop; while mounted, the kernel waits for the unmount.
+#[derive(Debug)]
+struct LoopDevice(PathBuf);
+
+impl Drop for LoopDevice {
+    fn drop(&mut self) {
+        if let Err(error) = run(Command::new("losetup").arg("-d").arg(&self.0), "mount tools") {
+            tracing::warn!(error = error.line(), "a loop device stays attached");
+        }
+    }
+}
+
+fn attach(image: &Path) -> Result<LoopDevice> {
+    let name = run(Command::new("losetup").args(["--find", "--show"]).arg(image), "mount tools")?;
+    Ok(LoopDevice(PathBuf::from(name.trim())))
+}
+
+/// Runs `command` and returns what it said; `package` names the remedy where it is missing.
+fn run(command: &mut Command, package: &str) -> Result<String> {
+    let program = PathBuf::from(command.get_program());
+    let output = command.output().map_err(|error| {
+        let reason = format!("{error}; install {package}");
+        BenchError::new("run", &program, BenchErrorKind::Refused(reason))
+    })?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(BenchError::new("run", &program, BenchErrorKind::Tool(said)))
+}
+
+/// A scratch directory below `parent`, removed when dropped.
+///
+/// # Errors
+///
+/// It cannot be created, or its path has characters that option strings cannot carry.
+pub fn scratch(parent: &Path) -> Result<tempfile::TempDir> {
+    fs::create_dir_all(parent).at("create backing", parent)?;
+    let parent = parent.canonicalize().at("resolve backing", parent)?;
+    if let Some(bad) = parent.to_string_lossy().chars().find(|it| ":,=\\ ".contains(*it)) {
+        let reason = format!("its path has {bad:?}, which mount options of some drivers cannot carry");
+        return Err(BenchError::new("use backing", &parent, BenchErrorKind::Config(reason)));
+    }
+    tempfile::Builder::new().prefix("s").tempdir_in(&parent).at("create scratch in", &parent)
+}

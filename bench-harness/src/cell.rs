@@ -1,0 +1,120 @@
+//! What is measured: a cell is a driver, a model and their parameters.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::size::human_bytes;
+
+/// What is known to the kernel's caches when a sample starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cache {
+    /// A new mount: names are looked up for the first time, file data is in the page cache.
+    Fresh,
+    /// The name was looked up and the file opened through the mount before.
+    Hot,
+}
+
+impl Cache {
+    /// The word used in matrices and tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fresh => "fresh",
+            Self::Hot => "hot",
+        }
+    }
+}
+
+/// The parameters that a file set is built from; equal for all drivers.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Params {
+    /// What is done: `copy-up`, `lookup`, …
+    pub model: String,
+    /// Where layers and branches lie: `dir`, `tmpfs`, `loop:xfs`, …
+    pub backing: String,
+    /// Length of each file, in bytes; 0 where the model has no file.
+    pub file_bytes: u64,
+    /// The layer that holds the file; 1 is the topmost layer.
+    pub found_at: u32,
+    /// Height of the stack of layers, without the writable branch.
+    pub n_layers: u32,
+    /// Directories between the root of the mount and the file.
+    pub dir_depth: u32,
+    /// State of the caches.
+    pub cache: Cache,
+}
+
+/// One thing to measure.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Cell {
+    /// The driver's name.
+    pub driver: String,
+    /// Its option set, `default` where it has no other.
+    pub options: String,
+    /// The rest, which drivers share.
+    #[serde(flatten)]
+    pub params: Params,
+}
+
+/// A driver with one of its option sets.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Subject {
+    /// The driver's name.
+    pub driver: String,
+    /// Its option set.
+    pub options: String,
+}
+
+/// One stack of layers shown by one subject; all its cells share a mount in each block.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Stack {
+    /// Who shows it.
+    pub subject: Subject,
+    /// Where it lies.
+    pub backing: String,
+    /// How many layers it has.
+    pub n_layers: u32,
+}
+
+impl Cell {
+    /// The driver with its options.
+    pub fn subject(&self) -> Subject {
+        Subject { driver: self.driver.clone(), options: self.options.clone() }
+    }
+
+    /// The mount that the cell is measured on.
+    pub fn stack(&self) -> Stack {
+        Stack {
+            subject: self.subject(),
+            backing: self.params.backing.clone(),
+            n_layers: self.params.n_layers,
+        }
+    }
+}
+
+impl Subject {
+    /// `overlayfs`, or `overlayfs (volatile)` where the options are not the default.
+    pub fn label(&self) -> String {
+        if self.options == "default" {
+            self.driver.clone()
+        } else {
+            format!("{} ({})", self.driver, self.options)
+        }
+    }
+}
+
+impl fmt::Display for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Params { model, backing, file_bytes, found_at, n_layers, dir_depth, cache } = &self.params;
+        write!(f, "{} {model} ", self.subject().label())?;
+        if *file_bytes != 0 {
+            write!(f, "{} ", human_bytes(*file_bytes as f64))?;
+        }
+        write!(f, "at layer {found_at} of {n_layers}")?;
+        if *dir_depth != 1 {
+            write!(f, ", {dir_depth} directories deep")?;
+        }
+        write!(f, ", {}, on {backing}", cache.as_str())
+    }
+}

@@ -1,0 +1,140 @@
+//! Our AUFS union over FUSE, by the `aufs` command.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::server::last_words;
+use super::{Branch, Driver, Imported, View};
+use crate::error::{At as _, BenchError, BenchErrorKind, Result};
+use crate::host;
+use crate::layers::LayerStack;
+
+/// Our union; `default` is `data=auto`, `cached` keeps data in the union's own page cache.
+#[derive(Debug)]
+pub struct AufsFuse;
+
+/// Longest option string given on a command line; Linux ends one argument at 128 KiB.
+const ARGUMENT_LEN_MAX: usize = 100_000;
+
+/// The `aufs` command: `AUFS_BIN`, else beside this program, else on PATH.
+pub fn aufs_binary() -> Option<PathBuf> {
+    if let Some(path) = std::env::var_os("AUFS_BIN").filter(|it| !it.is_empty()) {
+        return Some(PathBuf::from(path)).filter(|it| it.is_file());
+    }
+    let beside = std::env::current_exe().ok().and_then(|it| Some(it.parent()?.join("aufs")));
+    beside.filter(|it| it.is_file()).or_else(|| host::find_program("aufs"))
+}
+
+impl Driver for AufsFuse {
+    fn name(&self) -> &'static str {
+        "aufs-fuse"
+    }
+
+    fn options(&self) -> &'static [&'static str] {
+        &["default", "cached"]
+    }
+
+    fn needs(&self, _options: &str) -> Result<(), String> {
+        let remedy = "build it (cargo build --release -p aufs-cli), or set AUFS_BIN to its path";
+        aufs_binary().map(|_| ()).ok_or_else(|| format!("no aufs command found; {remedy}"))?;
+        if !Path::new("/dev/fuse").exists() {
+            return Err("no /dev/fuse; load the module fuse".to_owned());
+        }
+        Ok(())
+    }
+
+    fn import(&self, layers: &LayerStack, _home: &Path) -> Result<Imported> {
+        Ok(Imported::stacked(layers))
+    }
+
+    fn mount(&self, options: &str, imported: &Imported, branch: Branch) -> Result<View> {
+        let missing = || BenchErrorKind::Refused("no aufs command found".to_owned());
+        let aufs = aufs_binary().ok_or_else(|| BenchError::new("find", "aufs", missing()))?;
+        let mut command = Command::new(&aufs);
+        command.arg("mount").args(branch_arguments(imported, &branch)?);
+        command.arg("-o").arg(if options == "cached" { "data=cached" } else { "data=auto" });
+        let log = branch.home.join("log");
+        let stderr = File::create(&log).at("create", &log)?;
+        // Files, not pipes: a server that kept one open would make us wait for ever.
+        command.arg(&branch.target).stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
+        let status = command.status().at("run", &aufs)?;
+        if !status.success() {
+            let reason = BenchErrorKind::Tool(format!("{status}: {}", last_words(&log)));
+            return Err(BenchError::new("run aufs mount on", &branch.target, reason));
+        }
+        Ok(View::aufs(branch, aufs))
+    }
+}
+
+/// `-o br:…`, or `--branches-from FILE` when that grows too long.
+fn branch_arguments(imported: &Imported, branch: &Branch) -> Result<Vec<OsString>> {
+    let mut rows = vec![joined(&escaped(&branch.upper), "=rw")];
+    rows.extend(imported.layers.iter().map(|layer| joined(&escaped(layer), "=ro+wh")));
+    let stack = joined(OsStr::new("br:"), "").as_os_str().to_owned();
+    let option = rows.iter().enumerate().fold(stack, |mut option, (index, row)| {
+        option.push(if index == 0 { "" } else { ":" });
+        option.push(row);
+        option
+    });
+    if option.len() <= ARGUMENT_LEN_MAX {
+        return Ok(vec!["-o".into(), option]);
+    }
+    let list = branch.home.join("branches");
+    let mut lines = OsString::new();
+    lines.push(joined(branch.upper.as_os_str(), "=rw\n"));
+    imported.layers.iter().for_each(|layer| lines.push(joined(layer.as_os_str(), "=ro+wh\n")));
+    fs::write(&list, lines.as_bytes()).at("write", &list)?;
+    Ok(vec!["--branches-from".into(), list.into_os_string()])
+}
+
+fn joined(start: &OsStr, end: &str) -> OsString {
+    let mut text = start.to_owned();
+    text.push(end);
+    text
+}
+
+/// `path` with `\` before the characters that end a branch in an option string.
+pub fn escaped(path: &Path) -> OsString {
+    use std::os::unix::ffi::OsStringExt as _;
+    let mut bytes = Vec::new();
+    for &byte in path.as_os_str().as_bytes() {
+        if matches!(byte, b':' | b',' | b'=' | b'\\') {
+            bytes.push(b'\\');
+        }
+        bytes.push(byte);
+    }
+    OsString::from_vec(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn separators_are_escaped() {
+        for (path, expected) in [("/a/b", "/a/b"), ("/a:b,c=d\\e", "/a\\:b\\,c\\=d\\\\e")] {
+            assert_eq!(escaped(Path::new(path)), OsStr::new(expected));
+        }
+    }
+
+    #[test]
+    fn long_stacks_go_to_a_file() {
+        let home = tempfile::tempdir().unwrap();
+        let branch = Branch::create(&home.path().join("b")).unwrap();
+        let stack = |n: usize| Imported {
+            layers: (0..n).map(|it| PathBuf::from(format!("/layers/{it:0>200}"))).collect(),
+            flat: None,
+        };
+        let few = branch_arguments(&stack(3), &branch).unwrap();
+        assert_eq!(few[0], "-o");
+        assert!(few[1].as_bytes().starts_with(b"br:") && few[1].as_bytes().ends_with(b"2=ro+wh"));
+        let many = branch_arguments(&stack(1000), &branch).unwrap();
+        assert_eq!(many[0], "--branches-from");
+        let lines = fs::read_to_string(&many[1]).unwrap();
+        assert_eq!(lines.lines().count(), 1001);
+        assert!(lines.lines().next().unwrap().ends_with("/u=rw"));
+    }
+}

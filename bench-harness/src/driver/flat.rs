@@ -1,0 +1,82 @@
+//! Layers copied into one tree, for drivers that do not stack.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::path::Path;
+
+use rayon::prelude::*;
+
+use super::Imported;
+use crate::error::{At as _, Result};
+use crate::layers::LayerStack;
+
+/// How the bytes of a file are copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CopyHow {
+    /// `read` and `write`, so that the bytes exist twice whatever the file system can do.
+    Bytes,
+    /// `FICLONE`: both files share their blocks until one is changed.
+    Reflink,
+}
+
+/// Merges `layers` into `home`/flat, the upper ones winning.
+///
+/// # Errors
+///
+/// Any I/O error while copying.
+pub fn import(layers: &LayerStack, home: &Path, how: CopyHow) -> Result<Imported> {
+    let flat = home.join("flat");
+    for layer in layers.dirs.iter().rev() {
+        copy_tree(layer, &flat, how)?;
+    }
+    Ok(Imported { layers: Vec::new(), flat: Some(flat) })
+}
+
+/// Copies the tree `from` to `to`, one entry after the other; `to` may exist.
+///
+/// # Errors
+///
+/// Any I/O error while copying.
+pub fn copy_tree(from: &Path, to: &Path, how: CopyHow) -> Result<()> {
+    fs::create_dir_all(to).at("create directory", to)?;
+    for entry in fs::read_dir(from).at("read directory", from)? {
+        let entry = entry.at("read directory", from)?;
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type().at("stat", &source)?.is_dir() {
+            copy_tree(&source, &target, how)?;
+        } else {
+            copy_file(&source, &target, how).at("copy", &source)?;
+        }
+    }
+    Ok(())
+}
+
+fn copy_file(from: &Path, to: &Path, how: CopyHow) -> io::Result<()> {
+    let (mut source, mut target) = (File::open(from)?, File::create(to)?);
+    let metadata = source.metadata()?;
+    match how {
+        CopyHow::Reflink => rustix::fs::ioctl_ficlone(&target, &source)?,
+        CopyHow::Bytes => {
+            let mut buffer = vec![0; usize::try_from(metadata.len()).unwrap_or(usize::MAX).clamp(1, 1 << 18)];
+            loop {
+                match source.read(&mut buffer)? {
+                    0 => break,
+                    len => target.write_all(&buffer[..len])?,
+                }
+            }
+        }
+    }
+    target.set_permissions(metadata.permissions())
+}
+
+/// Removes the trees `dirs` in parallel; what is gone already is fine.
+///
+/// # Errors
+///
+/// Any other I/O error.
+pub fn remove_trees(dirs: &[std::path::PathBuf]) -> Result<()> {
+    dirs.par_iter().try_for_each(|dir| match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).at("remove", dir),
+        _ => Ok(()),
+    })
+}

@@ -1,0 +1,138 @@
+//! Drivers: the ways to show layers writable that are measured against each other.
+//!
+//! How a driver works is known here and nowhere else. A new one is one file and
+//! one line in [`ALL`].
+
+mod aufs_fuse;
+mod aufs_kernel;
+mod flat;
+mod fuse_overlayfs;
+mod overlayfs;
+mod plain;
+mod reflink;
+mod server;
+mod unionfs_fuse;
+mod vfs;
+mod view;
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+pub use aufs_fuse::aufs_binary;
+pub use flat::remove_trees;
+pub use view::{Branch, View};
+
+use crate::error::{At as _, BenchError, BenchErrorKind, Result};
+use crate::layers::{LayerStack, WARM_FILE};
+use crate::pattern::Pattern;
+
+/// One way to give a container a writable view of stacked layers. Holds no state.
+pub trait Driver: Send + Sync + fmt::Debug {
+    /// Name in matrices and reports.
+    fn name(&self) -> &'static str;
+
+    /// Its option sets, the first being `default`.
+    fn options(&self) -> &'static [&'static str] {
+        &["default"]
+    }
+
+    /// What the driver needs before a trial is worth making; an error says what is missing.
+    ///
+    /// # Errors
+    ///
+    /// The reason that the report shows for the skipped driver.
+    fn needs(&self, options: &str) -> Result<(), String>;
+
+    /// Brings `layers` into the driver's own form below the empty directory `home`. Untimed.
+    ///
+    /// # Errors
+    ///
+    /// Any I/O error while copying.
+    fn import(&self, layers: &LayerStack, home: &Path) -> Result<Imported>;
+
+    /// Shows `imported` with the fresh `branch` on top. This is what the `mount` model times.
+    ///
+    /// # Errors
+    ///
+    /// The mount was refused, or the driver's process ended before it was up.
+    fn mount(&self, options: &str, imported: &Imported, branch: Branch) -> Result<View>;
+
+    /// Whether each mount starts from the layers again; a plain directory keeps its changes.
+    fn renews(&self) -> bool {
+        true
+    }
+}
+
+/// Layers in a driver's own form.
+#[derive(Debug, Clone)]
+pub struct Imported {
+    /// Layer directories, topmost first.
+    pub layers: Vec<PathBuf>,
+    /// All layers copied into one tree, for drivers that do not stack.
+    pub flat: Option<PathBuf>,
+}
+
+impl Imported {
+    fn stacked(layers: &LayerStack) -> Self {
+        Self { layers: layers.dirs.clone(), flat: None }
+    }
+
+    /// The flat tree of a driver that has made one on import.
+    fn flat(&self) -> Result<&Path> {
+        let missing = || BenchErrorKind::Refused("the layers were not imported".to_owned());
+        self.flat.as_deref().ok_or_else(|| BenchError::new("find", "flat tree", missing()))
+    }
+}
+
+/// Every driver, in the order of tables and legends.
+static ALL: &[&dyn Driver] = &[
+    &plain::Plain,
+    &vfs::Vfs,
+    &reflink::Reflink,
+    &overlayfs::Overlayfs,
+    &aufs_fuse::AufsFuse,
+    &aufs_kernel::AufsKernel,
+    &fuse_overlayfs::FuseOverlayfs,
+    &unionfs_fuse::UnionfsFuse,
+];
+
+/// The driver called `name`.
+pub fn by_name(name: &str) -> Option<&'static dyn Driver> {
+    ALL.iter().find(|it| it.name() == name).copied()
+}
+
+/// All names.
+pub fn names() -> Vec<&'static str> {
+    ALL.iter().map(|it| it.name()).collect()
+}
+
+/// The option sets of the driver called `name`.
+pub fn options_of(name: &str) -> Option<&'static [&'static str]> {
+    by_name(name).map(Driver::options)
+}
+
+/// Whether `driver` runs here, tried on a small stack in `dir`; an error is the reason.
+///
+/// # Errors
+///
+/// What the driver lacks, or what the trial mount reported.
+pub fn probe(driver: &dyn Driver, options: &str, dir: &Path) -> Result<(), String> {
+    driver.needs(options)?;
+    trial(driver, options, dir).map_err(|error| error.line())
+}
+
+/// Mounts two layers, reads from the lower one through the mount, writes to it, unmounts.
+fn trial(driver: &dyn Driver, options: &str, dir: &Path) -> Result<()> {
+    let scratch = tempfile::Builder::new().prefix("t").tempdir_in(dir).at("create trial in", dir)?;
+    let stack = LayerStack::build(&scratch.path().join("l"), 2, Default::default(), &Pattern::default())?;
+    let home = scratch.path().join("h");
+    fs::create_dir(&home).at("create", &home)?;
+    let imported = driver.import(&stack, &home)?;
+    let mut view = driver.mount(options, &imported, Branch::create(&scratch.path().join("b"))?)?;
+    let file = view.root.join(WARM_FILE);
+    let tried = fs::OpenOptions::new().append(true).open(&file).at("open for write", &file).map(drop);
+    let closed = view.close();
+    tried?;
+    closed
+}

@@ -1,0 +1,247 @@
+//! Facts about the machine and its kernel, as recorded with each run.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use procfs::{Current as _, CurrentSI as _};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{At as _, BenchError, BenchErrorKind, Result};
+
+/// What was true of the host when the run started.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HostFacts {
+    /// Name shown in titles.
+    pub label: String,
+    /// Release of the kernel.
+    pub kernel: String,
+    /// Model of the first processor.
+    pub cpu: String,
+    /// Processors online.
+    pub cpus: usize,
+    /// Memory of the machine, in bytes.
+    pub memory_bytes: u64,
+    /// Frequency governor of the first processor, where the kernel has one.
+    pub governor: Option<String>,
+    /// Where layers and branches lie.
+    pub backings: Vec<BackingFacts>,
+    /// Parameters of the overlay module; they are the defaults of the `default` option set.
+    pub overlay_parameters: BTreeMap<String, String>,
+    /// First line of `--version` of each installed program that is measured.
+    pub peers: BTreeMap<String, String>,
+    /// Commit of the working directory, `-dirty` with changes.
+    pub git_rev: Option<String>,
+    /// When the run started, RFC 3339 in UTC.
+    pub started_at: String,
+    /// Median cost of reading the clock twice, in ns; part of each sample.
+    pub clock_ns: u64,
+    /// Whether the bench ran as root outside any user namespace of its own.
+    pub root: bool,
+    /// Seed of the order of the blocks.
+    pub seed: u64,
+    /// Name of the matrix.
+    pub matrix: String,
+}
+
+/// A file system that carries layers and branches.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackingFacts {
+    /// The name in the matrix: `dir`, `tmpfs`, `loop:xfs`.
+    pub name: String,
+    /// Type of the file system, as in mountinfo.
+    pub fs_type: String,
+    /// Its mount and superblock options.
+    pub options: String,
+    /// The directory that the bench writes to.
+    pub path: PathBuf,
+}
+
+impl BackingFacts {
+    /// `ext4`, or `loop:xfs` for an image: the word of tables and titles.
+    pub fn label(&self) -> String {
+        if self.name == "dir" { self.fs_type.clone() } else { self.name.clone() }
+    }
+}
+
+impl HostFacts {
+    /// Reads the facts that do not depend on the run.
+    ///
+    /// # Errors
+    ///
+    /// `/proc` is not mounted, or cannot be read.
+    pub fn read(seed: u64, matrix: &str) -> Result<Self> {
+        let cpu = procfs::CpuInfo::current().map_err(proc_error)?;
+        let memory = procfs::Meminfo::current().map_err(proc_error)?;
+        let name = nix::sys::utsname::uname().at("read", "uname")?;
+        let model = cpu.model_name(0).unwrap_or("unknown processor").to_owned();
+        Ok(Self {
+            label: name.nodename().to_string_lossy().into_owned(),
+            kernel: name.release().to_string_lossy().into_owned(),
+            cpu: model,
+            cpus: cpu.num_cores(),
+            memory_bytes: memory.mem_total,
+            governor: read_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+            backings: Vec::new(),
+            overlay_parameters: overlay_parameters(),
+            peers: peers(),
+            git_rev: git_rev(),
+            started_at: jiff::Timestamp::now().to_string(),
+            clock_ns: clock_ns(),
+            root: nix::unistd::geteuid().is_root(),
+            seed,
+            matrix: matrix.to_owned(),
+        })
+    }
+}
+
+fn proc_error(error: procfs::ProcError) -> BenchError {
+    BenchError::new("read", "/proc", BenchErrorKind::Refused(error.to_string()))
+}
+
+fn read_line(path: impl AsRef<Path>) -> Option<String> {
+    Some(fs::read_to_string(path).ok()?.trim_end().to_owned())
+}
+
+/// Whether `/proc/filesystems` lists `name`.
+///
+/// Takes the text, so that tests need no such kernel. The name must match
+/// whole: `contains("aufs")` would also accept `fooaufs`.
+pub fn lists_filesystem(proc_filesystems: &str, name: &str) -> bool {
+    proc_filesystems.lines().any(|line| line.split('\t').next_back() == Some(name))
+}
+
+/// Whether the running kernel offers the file system `name` now, or after loading its module.
+///
+/// # Errors
+///
+/// `/proc/filesystems` cannot be read.
+pub fn kernel_offers(name: &str) -> Result<bool> {
+    let path = "/proc/filesystems";
+    if lists_filesystem(&fs::read_to_string(path).at("read", path)?, name) {
+        return Ok(true);
+    }
+    // Without root or without modprobe nothing is loaded, and the second look says so.
+    if Command::new("modprobe").args(["-q", name]).output().is_err() {
+        return Ok(false);
+    }
+    Ok(lists_filesystem(&fs::read_to_string(path).at("read", path)?, name))
+}
+
+/// Type and options of the file system that holds `path`.
+///
+/// # Errors
+///
+/// `path` does not exist, or mountinfo cannot be read.
+pub fn filesystem_of(path: &Path) -> Result<(String, String)> {
+    let path = path.canonicalize().at("resolve", path)?;
+    let own = procfs::process::Process::myself().map_err(proc_error)?;
+    let mounts = own.mountinfo().map_err(proc_error)?;
+    // The longest mount point wins; of equal ones the last, which covers the others.
+    let best = mounts
+        .into_iter()
+        .filter(|mount| path.starts_with(&mount.mount_point))
+        .max_by_key(|mount| mount.mount_point.as_os_str().len());
+    let best = best.ok_or_else(|| {
+        BenchError::new("find mount of", &path, BenchErrorKind::Refused("no mount holds it".to_owned()))
+    })?;
+    let words = |options: std::collections::HashMap<String, Option<String>>| {
+        let mut words: Vec<String> = options
+            .into_iter()
+            .map(|(key, value)| value.map_or(key.clone(), |value| format!("{key}={value}")))
+            .collect();
+        words.sort();
+        words
+    };
+    let mut options = words(best.mount_options);
+    options.extend(words(best.super_options).into_iter().filter(|it| it != "rw"));
+    Ok((best.fs_type, options.join(",")))
+}
+
+fn overlay_parameters() -> BTreeMap<String, String> {
+    let Ok(entries) = fs::read_dir("/sys/module/overlay/parameters") else { return BTreeMap::new() };
+    let named = |entry: fs::DirEntry| {
+        Some((entry.file_name().to_string_lossy().into_owned(), read_line(entry.path())?))
+    };
+    entries.flatten().filter_map(named).collect()
+}
+
+/// The program `name` on PATH.
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
+}
+
+fn peers() -> BTreeMap<String, String> {
+    let mut peers = BTreeMap::new();
+    let aufs = crate::driver::aufs_binary();
+    let programs = ["fuse-overlayfs", "unionfs"].into_iter().map(|it| (it, find_program(it)));
+    for (name, program) in programs.chain([("aufs", aufs)]) {
+        let Some(output) = program.and_then(|it| Command::new(it).arg("--version").output().ok()) else {
+            continue;
+        };
+        // unionfs-fuse prints its version on stderr.
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text);
+        if let Some(line) = text.lines().find(|line| !line.trim().is_empty()) {
+            peers.insert(name.to_owned(), line.trim().to_owned());
+        }
+    }
+    peers
+}
+
+/// The commit checked out in the working directory, with `-dirty` when files differ from it.
+pub fn git_rev() -> Option<String> {
+    let git = |args: &[&str]| Command::new("git").args(args).output().ok().filter(|it| it.status.success());
+    let rev = git(&["rev-parse", "--short=10", "HEAD"])?;
+    let rev = String::from_utf8_lossy(&rev.stdout).trim().to_owned();
+    let dirty =
+        git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|it| !it.stdout.is_empty());
+    Some(if dirty { format!("{rev}-dirty") } else { rev })
+}
+
+/// Median time between two readings of the clock, in ns.
+fn clock_ns() -> u64 {
+    let mut costs: Vec<u64> = (0..1001).map(|_| elapsed_ns(Instant::now())).collect();
+    costs.sort_unstable();
+    costs[costs.len() / 2]
+}
+
+/// Time since `start`, in ns.
+pub fn elapsed_ns(start: Instant) -> u64 {
+    u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Time stolen by the hypervisor since boot over all processors, in clock ticks.
+pub fn steal_ticks() -> u64 {
+    procfs::KernelStats::current().ok().and_then(|stats| stats.total.steal).unwrap_or(0)
+}
+
+/// What [`steal_ticks`] counts in, per second.
+pub fn ticks_per_second() -> u64 {
+    procfs::ticks_per_second()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_systems_match_by_whole_name() {
+        let text = "nodev\tsysfs\nnodev\tfooaufs\n\text4\nnodev\toverlay\n";
+        for (name, expected) in
+            [("overlay", true), ("ext4", true), ("aufs", false), ("nodev", false), ("over", false)]
+        {
+            assert_eq!(lists_filesystem(text, name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn facts_of_this_host_are_read() {
+        let facts = HostFacts::read(1, "quick").unwrap();
+        assert!(0 < facts.cpus && 0 < facts.memory_bytes && !facts.kernel.is_empty());
+        assert_eq!(filesystem_of(Path::new("/proc")).unwrap().0, "proc");
+    }
+}

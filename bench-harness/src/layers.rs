@@ -1,0 +1,251 @@
+//! Builds the layers that all drivers show, and checks them afterwards.
+//!
+//! Each layer is a directory with the same directories as the others, so that
+//! a search must look into each, one small file of its own, and the measured
+//! files that are found at its height:
+//!
+//! ```text
+//! LAYER/data/layer-3                       a file of each layer
+//! LAYER/data/warm                          lowest layer only: touched before timing
+//! LAYER/data/copy-up-4K-8-fresh-17         a measured file, directory depth 1
+//! LAYER/deep/chmod-4K-8-fresh-d4/17/2/3/f  a measured file, directory depth 4 and own parents
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+
+use crate::cell::Params;
+use crate::error::{At as _, BenchError, BenchErrorKind, Result};
+use crate::matrix::expand::PlannedCell;
+use crate::model;
+use crate::pattern::{Extent, Pattern};
+use crate::size::short_bytes;
+
+/// Mode of measured files in their layer.
+pub const FILE_MODE: u32 = 0o644;
+
+/// A measured file: where it is below the root of any mount, and what it holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileSpec {
+    /// Path below the root.
+    pub path: PathBuf,
+    /// Number that its content carries.
+    pub number: u64,
+    /// Its length, in bytes.
+    pub len_bytes: u64,
+    /// Its layer, from 1 for the topmost.
+    pub found_at: u32,
+}
+
+/// Identity, length and time of the last change of a layer file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint {
+    ino: u64,
+    len_bytes: u64,
+    ctime: (i64, i64),
+}
+
+/// The layers of one height.
+#[derive(Debug)]
+pub struct LayerStack {
+    /// Directories, topmost first.
+    pub dirs: Vec<PathBuf>,
+    /// The measured files of each parameter set.
+    pub files: BTreeMap<Params, Vec<FileSpec>>,
+    /// Bytes in all files.
+    pub tree_bytes: u64,
+}
+
+/// Path of a file that every stack has in its lowest layer; no cell measures it.
+pub const WARM_FILE: &str = "data/warm";
+
+/// Where file `index` of `params` lies below the root.
+fn path_of(params: &Params, index: u32) -> PathBuf {
+    let Params { model, file_bytes, found_at, dir_depth, cache, .. } = params;
+    let set = format!("{model}-{}-{found_at}-{}", short_bytes(*file_bytes), cache.as_str());
+    if *dir_depth == 1 {
+        return PathBuf::from(format!("data/{set}-{index}"));
+    }
+    let mut path = PathBuf::from(format!("deep/{set}-d{dir_depth}/{index}"));
+    path.extend((2..*dir_depth).map(|level| level.to_string()));
+    path.join("f")
+}
+
+/// The files that each parameter set of height `n_layers` on `backing` needs.
+pub fn plan(cells: &[PlannedCell], backing: &str, n_layers: u32) -> BTreeMap<Params, Vec<FileSpec>> {
+    let mut counts: BTreeMap<&Params, u32> = BTreeMap::new();
+    for PlannedCell { cell, files } in cells {
+        if cell.params.backing == backing && cell.params.n_layers == n_layers {
+            let most = counts.entry(&cell.params).or_insert(*files);
+            *most = (*files).max(*most);
+        }
+    }
+    let mut number = 0;
+    let specs = |(params, count): (&Params, u32)| {
+        let mut files = Vec::new();
+        for index in 0..count {
+            number += 1;
+            let (len_bytes, found_at) = (params.file_bytes, params.found_at);
+            files.push(FileSpec { path: path_of(params, index), number, len_bytes, found_at });
+        }
+        (params.clone(), files)
+    };
+    counts.into_iter().map(specs).collect()
+}
+
+/// Bytes that all layers and one writable branch of `cells` on `backing` need at most.
+pub fn planned_bytes(cells: &[PlannedCell], backing: &str) -> u64 {
+    let on_backing = cells.iter().filter(|it| it.cell.params.backing == backing);
+    // One copy in the layer (counted once for each driver, so far too much for most), one above.
+    on_backing.map(|it| 2 * u64::from(it.files) * (it.cell.params.file_bytes + 8192)).sum()
+}
+
+impl LayerStack {
+    /// Writes `n_layers` layers below `root`.
+    ///
+    /// # Errors
+    ///
+    /// Any I/O error while writing, a full disk most likely.
+    pub fn build(
+        root: &Path,
+        n_layers: u32,
+        files: BTreeMap<Params, Vec<FileSpec>>,
+        pattern: &Pattern,
+    ) -> Result<Self> {
+        let dirs: Vec<PathBuf> = (1..=n_layers).map(|layer| root.join(layer.to_string())).collect();
+        // Missing names get their parents too: else a search would end early.
+        let parent = |file: &FileSpec| file.path.parent().map(Path::to_owned).unwrap_or_default();
+        let mut parents: Vec<PathBuf> = files.values().flatten().map(parent).collect();
+        parents.sort();
+        parents.dedup();
+        let at: Vec<&FileSpec> = measured(&files).collect();
+        dirs.par_iter().enumerate().try_for_each(|(index, dir)| {
+            create_dirs(dir, &parents)?;
+            write_file(&dir.join(format!("data/layer-{}", index + 1)), index as u64, 64, pattern)
+        })?;
+        at.par_iter().try_for_each(|file| {
+            let dir = &dirs[file.found_at as usize - 1];
+            write_file(&dir.join(&file.path), file.number, file.len_bytes, pattern)
+        })?;
+        if let Some(lowest) = dirs.last() {
+            write_file(&lowest.join(WARM_FILE), 0, 4096, pattern)?;
+        }
+        let measured_bytes: u64 = at.iter().map(|file| file.len_bytes).sum();
+        let tree_bytes = measured_bytes + 64 * u64::from(n_layers) + 4096;
+        Ok(Self { dirs, files, tree_bytes })
+    }
+
+    /// The layer's own copy of `file`.
+    pub fn lower_path(&self, file: &FileSpec) -> PathBuf {
+        self.dirs[file.found_at as usize - 1].join(&file.path)
+    }
+
+    /// What must not change about the layer's copy of `file`: any write to it moves its ctime.
+    ///
+    /// # Errors
+    ///
+    /// The file is gone or cannot be looked at.
+    pub fn fingerprint(&self, file: &FileSpec) -> Result<Fingerprint> {
+        let path = self.lower_path(file);
+        let stat = fs::symlink_metadata(&path).at("stat layer file", &path)?;
+        Ok(Fingerprint { ino: stat.ino(), len_bytes: stat.len(), ctime: (stat.ctime(), stat.ctime_nsec()) })
+    }
+
+    /// Reads every measured file of the layers and compares all bytes and the mode.
+    ///
+    /// # Errors
+    ///
+    /// `Incorrect`: a driver wrote into a layer. Else what reading reports.
+    pub fn check_unchanged(&self, pattern: &Pattern) -> Result<()> {
+        measured(&self.files).par_bridge().try_for_each(|file| {
+            let path = self.lower_path(file);
+            let open = File::open(&path).at("open layer file", &path)?;
+            let difference = pattern.difference(&open, file.number, file.len_bytes, &[], Extent::Whole);
+            let mode = open.metadata().at("stat layer file", &path)?.mode() & 0o7777;
+            let changed = difference.at("read layer file", &path)?;
+            let changed = changed.or((mode != FILE_MODE).then(|| format!("mode is {mode:o}")));
+            changed.map_or(Ok(()), |what| {
+                let message = format!("the layer was changed: {what}");
+                Err(BenchError::new("check layer file", &path, BenchErrorKind::Incorrect(message)))
+            })
+        })
+    }
+}
+
+/// The files that exist, in contrast to the names that must be missing.
+fn measured(files: &BTreeMap<Params, Vec<FileSpec>>) -> impl Iterator<Item = &FileSpec> {
+    let exist = |params: &Params| model::by_name(&params.model).is_some_and(|it| it.has_files());
+    files.iter().filter(move |(params, _)| exist(params)).flat_map(|(_, files)| files)
+}
+
+fn create_dirs(layer: &Path, parents: &[PathBuf]) -> Result<()> {
+    let data = layer.join("data");
+    fs::create_dir_all(&data).at("create layer", &data)?;
+    for parent in parents {
+        let path = layer.join(parent);
+        fs::create_dir_all(&path).at("create layer", &path)?;
+    }
+    Ok(())
+}
+
+fn write_file(path: &Path, number: u64, len_bytes: u64, pattern: &Pattern) -> Result<()> {
+    let mut file = File::create(path).at("create layer file", path)?;
+    pattern.write(&mut file, number, len_bytes).at("write layer file", path)?;
+    file.set_permissions(fs::Permissions::from_mode(FILE_MODE)).at("chmod layer file", path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt as _;
+
+    use super::*;
+    use crate::cell::{Cache, Cell};
+
+    fn planned(dir_depth: u32, files: u32) -> PlannedCell {
+        let params = Params {
+            model: "copy-up".to_owned(),
+            backing: "dir".to_owned(),
+            file_bytes: 100,
+            found_at: 2,
+            n_layers: 3,
+            dir_depth,
+            cache: Cache::Fresh,
+        };
+        PlannedCell {
+            cell: Cell { driver: "plain".to_owned(), options: "default".to_owned(), params },
+            files,
+        }
+    }
+
+    #[test]
+    fn files_lie_in_their_layer_and_changes_are_found() {
+        let root = tempfile::tempdir().unwrap();
+        let pattern = Pattern::default();
+        let files = plan(&[planned(1, 3), planned(4, 2)], "dir", 3);
+        let stack = LayerStack::build(root.path(), 3, files, &pattern).unwrap();
+        assert_eq!(stack.dirs.len(), 3);
+        assert!(root.path().join("2/data/copy-up-100-2-fresh-2").is_file());
+        assert!(root.path().join("2/deep/copy-up-100-2-fresh-d4/1/2/3/f").is_file());
+        assert!(
+            root.path().join("1/deep/copy-up-100-2-fresh-d4/1/2/3").is_dir(),
+            "directories are in each layer"
+        );
+        assert!(root.path().join("3").join(WARM_FILE).is_file());
+        stack.check_unchanged(&pattern).unwrap();
+
+        let victim = root.path().join("2/data/copy-up-100-2-fresh-2");
+        File::options().write(true).open(victim).unwrap().write_all_at(&[1], 50).unwrap();
+        let error = stack.check_unchanged(&pattern).unwrap_err();
+        assert!(matches!(error.kind, BenchErrorKind::Incorrect(_)), "{error:?}");
+    }
+
+    #[test]
+    fn other_backings_and_heights_need_nothing() {
+        assert!(plan(&[planned(1, 3)], "tmpfs", 3).is_empty());
+        assert!(plan(&[planned(1, 3)], "dir", 2).is_empty());
+    }
+}

@@ -1,0 +1,19 @@
+//! The matrices that come with the program.
+
+/// Name and text, in the order shown to users.
+const ALL: &[(&str, &str)] = &[
+    ("default", include_str!("../../matrices/default.toml")),
+    ("full", include_str!("../../matrices/full.toml")),
+    ("quick", include_str!("../../matrices/quick.toml")),
+    ("ratios", include_str!("../../matrices/ratios.toml")),
+];
+
+/// The text of the matrix called `name`.
+pub fn text(name: &str) -> Option<&'static str> {
+    ALL.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
+}
+
+/// All names.
+pub fn names() -> Vec<&'static str> {
+    ALL.iter().map(|(name, _)| *name).collect()
+}

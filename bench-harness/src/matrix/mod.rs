@@ -1,0 +1,218 @@
+//! Matrices: the TOML files that say what to measure.
+//!
+//! A matrix is data. [`parse`](Matrix::parse) checks words against what the
+//! harness knows; [`expand`] turns it into cells.
+
+mod builtin;
+pub mod expand;
+
+use std::fs;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::cell::Cache;
+use crate::error::{At as _, BenchError, BenchErrorKind, Result};
+use crate::size::{parse_bytes, parse_seconds};
+use crate::{backing, driver, model, suggest};
+
+/// A matrix file, checked.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Matrix {
+    /// Names the matrix in reports.
+    pub name: String,
+    /// Says in a sentence what it is for.
+    #[serde(default)]
+    pub about: String,
+    /// How long the run may take, in seconds, building of layers included.
+    #[serde(deserialize_with = "seconds")]
+    pub budget: f64,
+    /// Most blocks to measure; each block has every cell once.
+    pub blocks_max: u32,
+    /// Where layers and branches lie.
+    #[serde(default = "backing_default")]
+    pub backing: Vec<String>,
+    /// Who is measured.
+    pub driver: Vec<DriverRow>,
+    /// What is measured; a cell named by several groups is measured once.
+    pub group: Vec<Group>,
+}
+
+/// A driver and its option sets.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DriverRow {
+    /// The driver's name.
+    pub name: String,
+    /// Its option sets.
+    #[serde(default = "options_default")]
+    pub options: Vec<String>,
+}
+
+/// A full cross of models, sizes, layers, depths and cache states.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Group {
+    /// What is done.
+    pub models: Vec<String>,
+    /// Lengths of the files, in bytes.
+    #[serde(default = "sizes_default", deserialize_with = "sizes")]
+    pub sizes: Vec<u64>,
+    /// Layers in which the file lies; 1 is the topmost.
+    pub found_at: Vec<u32>,
+    /// Heights of the stack; without it, the file lies in the lowest layer.
+    #[serde(default)]
+    pub n_layers: Vec<u32>,
+    /// Directories above the file.
+    #[serde(default = "depths_default")]
+    pub dir_depth: Vec<u32>,
+    /// Cache states.
+    #[serde(default = "caches_default")]
+    pub cache: Vec<Cache>,
+    /// Files measured in each block, hence samples of each cell and block.
+    pub files: u32,
+}
+
+/// Most layers of a stack, the highest that any matrix of ours uses.
+const LAYERS_MAX: u32 = 400;
+
+fn options_default() -> Vec<String> {
+    vec!["default".to_owned()]
+}
+fn backing_default() -> Vec<String> {
+    vec!["dir".to_owned()]
+}
+fn depths_default() -> Vec<u32> {
+    vec![1]
+}
+fn sizes_default() -> Vec<u64> {
+    vec![4096]
+}
+fn caches_default() -> Vec<Cache> {
+    vec![Cache::Fresh]
+}
+
+fn seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<f64, D::Error> {
+    parse_seconds(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+}
+
+fn sizes<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Vec<u64>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    texts.iter().map(|text| parse_bytes(text)).collect::<Result<_, _>>().map_err(serde::de::Error::custom)
+}
+
+impl Matrix {
+    /// Loads a built-in matrix by name, or a file by path.
+    ///
+    /// # Errors
+    ///
+    /// - `Config`: no such name, or the file does not say what a matrix must.
+    /// - `Io`: the file cannot be read.
+    pub fn load(name_or_path: &str) -> Result<Self> {
+        if let Some(text) = builtin::text(name_or_path) {
+            return Self::parse(text, Path::new(name_or_path));
+        }
+        let path = Path::new(name_or_path);
+        let is_path = path.exists() || name_or_path.contains('/') || name_or_path.ends_with(".toml");
+        if !is_path {
+            let message = suggest::unknown("matrix", name_or_path, &builtin::names());
+            let message = format!("{message}; or give a path to a .toml file");
+            return Err(BenchError::new("load matrix", path, BenchErrorKind::Config(message)));
+        }
+        Self::parse(&fs::read_to_string(path).at("read matrix", path)?, path)
+    }
+
+    /// Reads a matrix from text; `path` names it in errors.
+    ///
+    /// # Errors
+    ///
+    /// `Config`, with the line and the wrong word.
+    pub fn parse(text: &str, path: &Path) -> Result<Self> {
+        let config = |message| BenchError::new("parse matrix", path, BenchErrorKind::Config(message));
+        let matrix: Self = toml::from_str(text).map_err(|error| config(parse_message(text, &error)))?;
+        matrix.check(text).map_err(config)?;
+        Ok(matrix)
+    }
+
+    /// Checks words and ranges; an error names the line where the wrong value stands.
+    fn check(&self, text: &str) -> Result<(), String> {
+        let wrong = |value: &str, message: String| match line_of(text, value) {
+            Some(line) => format!("line {line}: {message}"),
+            None => message,
+        };
+        for row in &self.driver {
+            let known = driver::options_of(&row.name)
+                .ok_or_else(|| wrong(&row.name, suggest::unknown("driver", &row.name, &driver::names())))?;
+            if let Some(option) = row.options.iter().find(|option| !known.contains(&option.as_str())) {
+                let kind = format!("option set of {}", row.name);
+                return Err(wrong(option, suggest::unknown(&kind, option, known)));
+            }
+        }
+        for name in self.backing.iter().filter(|name| !backing::NAMES.contains(&name.as_str())) {
+            return Err(wrong(name, suggest::unknown("backing", name, backing::NAMES)));
+        }
+        for group in &self.group {
+            for name in group.models.iter().filter(|name| model::by_name(name).is_none()) {
+                return Err(wrong(name, suggest::unknown("model", name, &model::names())));
+            }
+            group.check_ranges().map_err(|(key, message)| wrong(key, message))?;
+        }
+        if self.driver.is_empty() || self.group.is_empty() || self.blocks_max == 0 {
+            return Err("a matrix needs at least one driver, one group and one block".to_owned());
+        }
+        Ok(())
+    }
+}
+
+impl Group {
+    /// Refuses what no stack can hold; the error names the key.
+    fn check_ranges(&self) -> Result<(), (&'static str, String)> {
+        let layers = self.found_at.iter().chain(&self.n_layers);
+        if let Some(layer) = layers.into_iter().find(|layer| !(1..=LAYERS_MAX).contains(*layer)) {
+            return Err(("found_at", format!("layer {layer} is outside 1 to {LAYERS_MAX}")));
+        }
+        if let Some(depth) = self.dir_depth.iter().find(|depth| !(1..=64).contains(*depth)) {
+            return Err(("dir_depth", format!("directory depth {depth} is outside 1 to 64")));
+        }
+        if let Some(size) = self.sizes.iter().find(|size| !(2..=4 << 30).contains(*size)) {
+            return Err(("sizes", format!("file size {size} is outside 2 bytes to 4 GiB")));
+        }
+        if !(1..=4096).contains(&self.files) {
+            return Err(("files", format!("{} files in each block is outside 1 to 4096", self.files)));
+        }
+        let tallest = self.n_layers.iter().max().copied().unwrap_or(u32::MAX);
+        if self.found_at.iter().all(|found_at| tallest < *found_at) {
+            return Err(("found_at", "each layer lies below the stack".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+/// The first line that has `word` outside a comment, counted from 1.
+fn line_of(text: &str, word: &str) -> Option<usize> {
+    let code = |line: &str| line.split('#').next().unwrap_or_default().contains(word);
+    text.lines().position(code).map(|index| index + 1)
+}
+
+/// Turns the parser's error into `line N: message`, with a hint for a wrong key.
+fn parse_message(text: &str, error: &toml::de::Error) -> String {
+    let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+    let mut message = error.message().replace("unknown field", "unknown key").replace('`', "\"");
+    let mut quoted = message.split('"').skip(1).step_by(2).map(str::to_owned);
+    if message.starts_with("unknown key")
+        && let Some(word) = quoted.next()
+    {
+        let known: Vec<String> = quoted.collect();
+        if let Some(near) = suggest::nearest(&word, known.iter().map(String::as_str)) {
+            message = format!("{message}; did you mean {near:?}?");
+        }
+    }
+    match line {
+        Some(line) => format!("line {line}: {message}"),
+        None => message,
+    }
+}
+
+#[cfg(test)]
+mod tests;

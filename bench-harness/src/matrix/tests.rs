@@ -1,0 +1,62 @@
+//! Wrong matrix files, each with the message that a user sees.
+
+use super::*;
+
+const GOOD: &str = r#"name = "good"
+budget = "10s"
+blocks_max = 2
+backing = ["dir"]
+
+[[driver]]
+name = "overlayfs"
+options = ["default"]
+
+[[group]]
+models = ["copy-up"]
+sizes = ["4K"]
+found_at = [1]
+files = 2
+"#;
+
+#[test]
+fn built_in_matrices_are_good() {
+    for name in builtin::names() {
+        let matrix = Matrix::load(name).unwrap();
+        assert_eq!(matrix.name, name);
+        assert!(!expand::cells(&matrix, &[]).is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn errors_name_the_line_and_the_word() {
+    for (from, to, expected) in [
+        ("blocks_max", "block_max", &["line 3", "\"block_max\"", "did you mean \"blocks_max\"?"][..]),
+        ("found_at", "found-at", &["line 13", "\"found-at\"", "did you mean \"found_at\"?"]),
+        ("\"overlayfs\"", "\"overlay\"", &["line 7", "unknown driver \"overlay\"", "\"overlayfs\""]),
+        ("\"default\"", "\"volatil\"", &["line 8", "unknown option set", "\"volatile\""]),
+        ("\"copy-up\"", "\"copyup\"", &["line 11", "unknown model \"copyup\"", "\"copy-up\""]),
+        ("\"4K\"", "\"4X\"", &["line 12", "\"4X\" is not a size"]),
+        ("\"10s\"", "\"fast\"", &["line 2", "\"fast\" is not a duration"]),
+        ("\"dir\"", "\"loop:ext5\"", &["line 4", "unknown backing", "\"loop:ext4\""]),
+        ("[1]", "[0]", &["line 13", "layer 0 is outside"]),
+        ("files = 2", "files = 0", &["line 14", "outside 1 to 4096"]),
+        ("files = 2\n", "", &["missing field"]),
+        ("name = \"good\"", "name = ", &["line 1"]),
+    ] {
+        let text = GOOD.replacen(from, to, 1);
+        assert_ne!(text, GOOD, "{from} is in the text");
+        let error = Matrix::parse(&text, Path::new("m.toml")).unwrap_err();
+        assert!(matches!(error.kind, BenchErrorKind::Config(_)), "{error:?}");
+        let message = error.line();
+        for part in expected {
+            assert!(message.contains(part), "{to}: {message:?} lacks {part:?}");
+        }
+        assert!(message.contains("m.toml"), "{message}");
+    }
+}
+
+#[test]
+fn an_unknown_name_is_not_taken_for_a_file() {
+    let error = Matrix::load("defualt").unwrap_err();
+    assert!(error.line().contains("did you mean \"default\"?"), "{}", error.line());
+}

@@ -1,0 +1,55 @@
+//! `stat` of a name that no layer has: the search that must look everywhere.
+
+use std::time::Instant;
+
+use rustix::fs::{AtFlags, statat};
+use rustix::io::Errno;
+
+use super::{Bed, Model, Timing};
+use crate::cell::Cache;
+use crate::error::{At as _, Result};
+use crate::host::elapsed_ns;
+use crate::layers::FileSpec;
+use crate::pattern::Extent;
+
+/// `stat` of a missing name.
+#[derive(Debug)]
+pub struct LookupMissing;
+
+impl LookupMissing {
+    fn stat(bed: &Bed<'_>, file: &FileSpec) -> Result<Timing> {
+        let start = Instant::now();
+        let found = statat(bed.root(), &file.path, AtFlags::empty());
+        let elapsed_ns = elapsed_ns(start);
+        match found {
+            Err(Errno::NOENT) => Ok(Timing { elapsed_ns, open_ns: None }),
+            Ok(_) => Err(bed.incorrect(file, "exists though no layer has it".to_owned())),
+            Err(errno) => Err(errno).at("stat", &file.path),
+        }
+    }
+}
+
+impl Model for LookupMissing {
+    fn name(&self) -> &'static str {
+        "lookup-missing"
+    }
+
+    fn has_files(&self) -> bool {
+        false
+    }
+
+    fn prepare(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<()> {
+        if bed.params.cache == Cache::Hot {
+            Self::stat(bed, file)?;
+        }
+        Ok(())
+    }
+
+    fn sample(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<Timing> {
+        Self::stat(bed, file)
+    }
+
+    fn check(&self, bed: &Bed<'_>, file: &FileSpec, _extent: Extent) -> Result<()> {
+        Self::stat(bed, file).map(|_| ())
+    }
+}

@@ -1,0 +1,203 @@
+//! Models: what is done to a file, timed, and checked afterwards.
+//!
+//! A new one is one file and one line in [`ALL`].
+
+mod chmod;
+mod copy_up;
+mod lookup;
+mod lookup_missing;
+mod mount;
+mod second_write;
+
+use std::fmt;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags, openat};
+
+use crate::cell::{Cache, Params};
+use crate::driver::{Driver, Imported, View};
+use crate::error::{At as _, BenchError, BenchErrorKind, Result};
+use crate::layers::{FileSpec, LayerStack};
+use crate::pattern::{Extent, Pattern};
+
+/// One timed repetition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// The whole, in ns.
+    pub elapsed_ns: u64,
+    /// The part until the file was open, in ns, for models that open one.
+    pub open_ns: Option<u64>,
+}
+
+/// What is done to a file.
+pub trait Model: Send + Sync + fmt::Debug {
+    /// Name in matrices and reports.
+    fn name(&self) -> &'static str;
+
+    /// Whether the model needs a file in a layer, so that file size is an axis of it.
+    fn has_files(&self) -> bool {
+        true
+    }
+
+    /// Why the model says nothing about `driver`, if it does not.
+    fn refuses(&self, _driver: &dyn Driver) -> Option<&'static str> {
+        None
+    }
+
+    /// Brings `file` into the state that the sample starts from. Untimed.
+    ///
+    /// # Errors
+    ///
+    /// Any I/O error.
+    fn prepare(&self, _bed: &Bed<'_>, _file: &FileSpec) -> Result<()> {
+        Ok(())
+    }
+
+    /// Does the thing once, and times it.
+    ///
+    /// # Errors
+    ///
+    /// Any I/O error.
+    fn sample(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<Timing>;
+
+    /// Checks that what was done is so. Untimed.
+    ///
+    /// # Errors
+    ///
+    /// `Incorrect`, with what is wrong; else what reading reports.
+    fn check(&self, bed: &Bed<'_>, file: &FileSpec, extent: Extent) -> Result<()>;
+}
+
+/// All models, in the order of tables.
+static ALL: &[&dyn Model] = &[
+    &copy_up::CopyUp,
+    &chmod::Chmod,
+    &second_write::SecondWrite,
+    &lookup::Lookup,
+    &lookup_missing::LookupMissing,
+    &mount::Mount,
+];
+
+/// The model called `name`.
+pub fn by_name(name: &str) -> Option<&'static dyn Model> {
+    ALL.iter().find(|it| it.name() == name).copied()
+}
+
+/// All names.
+pub fn names() -> Vec<&'static str> {
+    ALL.iter().map(|it| it.name()).collect()
+}
+
+/// Where a cell is measured.
+#[derive(Debug)]
+pub struct Bed<'a> {
+    /// The mounted stack.
+    pub view: &'a View,
+    /// Its root; every sample starts here, so that the host's path above it costs nothing.
+    pub root: OwnedFd,
+    /// The layers behind it.
+    pub layers: &'a LayerStack,
+    /// Contents of files.
+    pub pattern: &'a Pattern,
+    /// What is measured.
+    pub params: &'a Params,
+    /// Number of the block, which decides what is written.
+    pub block: u32,
+    /// For the model that mounts.
+    pub mounting: Mounting<'a>,
+}
+
+/// What it takes to mount the stack once more.
+#[derive(Debug, Clone, Copy)]
+pub struct Mounting<'a> {
+    /// Who mounts.
+    pub driver: &'static dyn Driver,
+    /// With which option set.
+    pub options: &'a str,
+    /// Which layers.
+    pub imported: &'a Imported,
+    /// A directory for new branches.
+    pub home: &'a Path,
+}
+
+impl Bed<'_> {
+    /// The byte that this block writes; never 0, which the layers hold, nor that of the block before.
+    pub fn stamp(&self) -> u8 {
+        u8::try_from(1 + self.block % 255).unwrap_or(1)
+    }
+
+    fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    /// Opens `file` through the mount.
+    fn open(&self, file: &FileSpec, flags: OFlags) -> Result<File> {
+        let opened = openat(self.root(), &file.path, flags | OFlags::CLOEXEC, Mode::empty());
+        opened.map(File::from).at("open", self.view.root.join(&file.path))
+    }
+
+    /// Makes the caches what the cell wants: `hot` has looked the file up and read from it.
+    ///
+    /// # Errors
+    ///
+    /// Any I/O error.
+    pub fn warm(&self, file: &FileSpec) -> Result<()> {
+        use std::os::unix::fs::FileExt as _;
+        if self.params.cache == Cache::Hot {
+            let open = self.open(file, OFlags::RDONLY)?;
+            open.read_at(&mut [0; 4096], 0).at("read", &file.path)?;
+        }
+        Ok(())
+    }
+
+    /// The file of the writable branch, for drivers that copy up.
+    fn upper_path(&self, file: &FileSpec) -> Option<PathBuf> {
+        self.view.upper.as_ref().map(|upper| upper.join(&file.path))
+    }
+
+    /// Bytes that the copy on the writable branch takes, for drivers that copy up.
+    pub fn upper_bytes(&self, file: &FileSpec) -> Option<u64> {
+        let stat = std::fs::symlink_metadata(self.upper_path(file)?).ok()?;
+        Some(stat.blocks() * 512)
+    }
+
+    /// Checks the content seen through the mount, and that a copy of that length lies above the layers.
+    fn check_written(&self, file: &FileSpec, stamp: &[u8], extent: Extent) -> Result<()> {
+        let open = self.open(file, OFlags::RDONLY)?;
+        let found = self.pattern.difference(&open, file.number, file.len_bytes, stamp, extent);
+        if let Some(difference) = found.at("read", &file.path)? {
+            return Err(self.incorrect(file, difference));
+        }
+        self.check_copied(file)
+    }
+
+    /// Checks that the writable branch has a copy with the file's length.
+    fn check_copied(&self, file: &FileSpec) -> Result<()> {
+        let Some(upper) = self.upper_path(file) else { return Ok(()) };
+        match std::fs::symlink_metadata(&upper) {
+            Ok(stat) if stat.is_file() && stat.len() == file.len_bytes => Ok(()),
+            Ok(stat) => {
+                let is = format!("the copy has {} bytes instead of {}", stat.len(), file.len_bytes);
+                Err(self.incorrect(file, is))
+            }
+            Err(error) => Err(self.incorrect(file, format!("no copy on the writable branch: {error}"))),
+        }
+    }
+
+    /// Checks that the writable branch has no copy.
+    fn check_not_copied(&self, file: &FileSpec) -> Result<()> {
+        match self.upper_path(file) {
+            Some(upper) if upper.symlink_metadata().is_ok() => {
+                Err(self.incorrect(file, "was copied up though nothing was written".to_owned()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn incorrect(&self, file: &FileSpec, what: String) -> BenchError {
+        BenchError::new("check", self.view.root.join(&file.path), BenchErrorKind::Incorrect(what))
+    }
+}

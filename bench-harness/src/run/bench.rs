@@ -1,0 +1,181 @@
+//! What a run works on: backings, layers, drivers that can run, and their imports.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use crate::backing::{self, Backing};
+use crate::cell::{Stack, Subject};
+use crate::driver::{self, Driver, Imported};
+use crate::error::{At as _, BenchError, BenchErrorKind, Result};
+use crate::layers::{self, LayerStack};
+use crate::matrix::expand::PlannedCell;
+use crate::model;
+use crate::pattern::Pattern;
+use crate::run::interrupt::Interrupt;
+use crate::run::journal::Skip;
+
+/// Everything that is prepared once for all blocks.
+///
+/// Fields drop in order: mounts of backings before the scratch directory below them.
+#[derive(Debug)]
+pub struct Bench {
+    /// Contents of files.
+    pub pattern: Pattern,
+    /// Backings by name.
+    pub backings: BTreeMap<String, Backing>,
+    /// Layers by backing and height.
+    pub layers: BTreeMap<(String, u32), LayerStack>,
+    imports: BTreeMap<(String, u32, String), Imported>,
+    _scratch: TempDir,
+}
+
+/// Cells that can be measured, and what cannot.
+#[derive(Debug, Default)]
+pub struct Feasible {
+    /// Cells of drivers that run here.
+    pub cells: Vec<PlannedCell>,
+    /// The rest, by driver and backing.
+    pub skips: Vec<Skip>,
+}
+
+impl Bench {
+    /// Opens the backings of `cells` below `parent`.
+    ///
+    /// # Errors
+    ///
+    /// A backing cannot be made, or has too little room.
+    pub fn open(cells: &[PlannedCell], parent: &Path) -> Result<Self> {
+        let scratch = backing::scratch(parent)?;
+        let names: BTreeSet<&String> = cells.iter().map(|it| &it.cell.params.backing).collect();
+        let mut backings = BTreeMap::new();
+        for (index, name) in names.into_iter().enumerate() {
+            let home = scratch.path().join(index.to_string());
+            fs::create_dir(&home).at("create", &home)?;
+            let bytes = layers::planned_bytes(cells, name) + (64 << 20);
+            backings.insert(name.clone(), Backing::open(name, &home, bytes)?);
+        }
+        let (layers, imports) = Default::default();
+        Ok(Self { pattern: Pattern::default(), backings, layers, imports, _scratch: scratch })
+    }
+
+    fn backing(&self, name: &str) -> Result<&Backing> {
+        let missing = || BenchErrorKind::Config("no such backing in this run".to_owned());
+        self.backings.get(name).ok_or_else(|| BenchError::new("find", name, missing()))
+    }
+
+    /// Tries each driver on each backing, and sorts out what cannot be measured.
+    ///
+    /// # Errors
+    ///
+    /// A signal came.
+    pub fn feasible(&self, cells: &[PlannedCell], interrupt: &Interrupt) -> Result<Feasible> {
+        let mut reasons: BTreeMap<(Subject, String), Result<(), String>> = BTreeMap::new();
+        let mut refused = BTreeSet::new();
+        let mut feasible = Feasible::default();
+        for planned in cells {
+            let (subject, params) = (planned.cell.subject(), &planned.cell.params);
+            let key = (subject.clone(), params.backing.clone());
+            let Some(driver) = driver::by_name(&subject.driver) else { continue };
+            if !reasons.contains_key(&key) {
+                interrupt.check()?;
+                let tried = driver::probe(driver, &subject.options, &self.backing(&params.backing)?.dir);
+                if let Err(reason) = &tried {
+                    feasible.skips.push(skip(&key, None, reason));
+                }
+                reasons.insert(key.clone(), tried);
+            }
+            if reasons.get(&key).is_some_and(|it| it.is_err()) {
+                continue;
+            }
+            match model::by_name(&params.model).and_then(|model| model.refuses(driver)) {
+                None => feasible.cells.push(planned.clone()),
+                Some(reason) if refused.insert((key.clone(), params.model.clone())) => {
+                    feasible.skips.push(skip(&key, Some(params.model.clone()), reason));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(feasible)
+    }
+
+    /// Builds the layers of `cells`, and each driver's import of them.
+    ///
+    /// # Errors
+    ///
+    /// Any I/O error, a full disk most likely; or a signal came.
+    pub fn build(&mut self, cells: &[PlannedCell], interrupt: &Interrupt) -> Result<()> {
+        let stacks: BTreeSet<Stack> = cells.iter().map(|it| it.cell.stack()).collect();
+        for stack in &stacks {
+            interrupt.check()?;
+            let dir = self.backing(&stack.backing)?.dir.clone();
+            let key = (stack.backing.clone(), stack.n_layers);
+            if !self.layers.contains_key(&key) {
+                let files = layers::plan(cells, &stack.backing, stack.n_layers);
+                let root = dir.join(format!("l{}", stack.n_layers));
+                let built = LayerStack::build(&root, stack.n_layers, files, &self.pattern)?;
+                self.layers.insert(key.clone(), built);
+            }
+            let (driver, layers) = (known(&stack.subject.driver)?, &self.layers[&key]);
+            let import_key = (stack.backing.clone(), stack.n_layers, stack.subject.driver.clone());
+            if !self.imports.contains_key(&import_key) {
+                let home = dir.join(format!("i-{}-{}", stack.subject.driver, stack.n_layers));
+                fs::create_dir(&home).at("create", &home)?;
+                self.imports.insert(import_key, driver.import(layers, &home)?);
+            }
+        }
+        self.backings.values().try_for_each(Backing::settle)
+    }
+
+    /// The layers behind `stack`.
+    ///
+    /// # Errors
+    ///
+    /// They were not built.
+    pub fn layers_of(&self, stack: &Stack) -> Result<&LayerStack> {
+        let built = self.layers.get(&(stack.backing.clone(), stack.n_layers));
+        built.ok_or_else(|| not_built(stack))
+    }
+
+    /// The driver's form of them.
+    ///
+    /// # Errors
+    ///
+    /// They were not built.
+    pub fn import_of(&self, stack: &Stack) -> Result<&Imported> {
+        let key = (stack.backing.clone(), stack.n_layers, stack.subject.driver.clone());
+        self.imports.get(&key).ok_or_else(|| not_built(stack))
+    }
+
+    /// A directory for the branches of `block`.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be created.
+    pub fn branch_home(&self, backing: &str, block: u32) -> Result<PathBuf> {
+        let home = self.backing(backing)?.dir.join(format!("b{block}"));
+        fs::create_dir_all(&home).at("create", &home)?;
+        Ok(home)
+    }
+}
+
+/// The driver of a checked matrix.
+///
+/// # Errors
+///
+/// `Config`: there is none of that name.
+pub fn known(name: &str) -> Result<&'static dyn Driver> {
+    let unknown = || crate::suggest::unknown("driver", name, &driver::names());
+    driver::by_name(name).ok_or_else(|| BenchError::new("find", name, BenchErrorKind::Config(unknown())))
+}
+
+fn not_built(stack: &Stack) -> BenchError {
+    let reason = BenchErrorKind::Config("its layers were not built".to_owned());
+    BenchError::new("find layers of", &stack.subject.driver, reason)
+}
+
+fn skip(key: &(Subject, String), model: Option<String>, reason: &str) -> Skip {
+    Skip { subject: key.0.clone(), backing: key.1.clone(), model, reason: reason.to_owned() }
+}

@@ -1,0 +1,253 @@
+//! One block: every cell once, in an order of its own, on fresh writable branches.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use rustix::fs::{Mode, OFlags, openat};
+use tracing::warn;
+
+use crate::cell::{Cell, Params, Stack};
+use crate::driver::{Branch, View};
+use crate::error::{At as _, BenchError, BenchErrorKind, Result};
+use crate::layers::{FileSpec, WARM_FILE};
+use crate::matrix::expand::{PlannedCell, order};
+use crate::model::{self, Bed, Model, Mounting};
+use crate::pattern::Extent;
+use crate::run::bench::{Bench, known};
+use crate::run::interrupt::Interrupt;
+use crate::run::journal::{Journal, Metric, Record};
+use crate::run::progress::Progress;
+
+/// Files up to this length are compared whole in each block, longer ones in the first.
+const WHOLE_BYTES_MAX: u64 = 1 << 20;
+
+/// A cell that has dirtied this much is followed by a sync, so that its writeback does not weigh on the next.
+const SETTLE_BYTES: u64 = 8 << 20;
+
+/// What blocks need, and which cells have failed.
+#[derive(Debug)]
+pub struct Blocks<'a> {
+    /// Backings, layers, imports.
+    pub bench: &'a Bench,
+    /// All cells of the run.
+    pub cells: &'a [PlannedCell],
+    /// Seed of the order.
+    pub seed: u64,
+    /// Asks to stop.
+    pub interrupt: &'a Interrupt,
+    /// Cells that have failed; an error never becomes a number, so they are not measured again.
+    pub failed: BTreeSet<usize>,
+    /// Compare files of any length whole in each block.
+    pub check_all: bool,
+}
+
+/// The mounted stacks of a block.
+type Views = BTreeMap<Stack, (View, PathBuf)>;
+
+impl Blocks<'_> {
+    /// Measures block `block` and writes it down.
+    ///
+    /// # Errors
+    ///
+    /// A signal came, or the journal or the backing cannot be written. What a
+    /// driver does wrong is a record, not an error.
+    pub fn measure(&mut self, block: u32, journal: &mut Journal, progress: &Progress) -> Result<()> {
+        journal.append(&Record::BlockStart { block })?;
+        let measured = self.measure_mounted(block, journal, progress);
+        let removed = self.remove_branches(block);
+        journal.flush()?;
+        measured?;
+        removed
+    }
+
+    fn measure_mounted(&mut self, block: u32, journal: &mut Journal, progress: &Progress) -> Result<()> {
+        let mut views = self.mount_all(block, journal)?;
+        self.settle()?;
+        for index in order(self.seed, block, self.cells.len()) {
+            self.interrupt.check()?;
+            let cell = &self.cells[index].cell;
+            if let Some((view, home)) = views.get(&cell.stack()).filter(|_| !self.failed.contains(&index)) {
+                let measured = self.measure_cell(index, block, view, home, journal);
+                if let Err(error) = measured {
+                    self.fail(index, block, &error, journal)?;
+                }
+                journal.flush()?;
+            }
+            progress.cell_done();
+        }
+        self.close_all(block, &mut views, journal)
+    }
+
+    /// Notes that a cell failed; a signal and a journal that cannot be written end the run instead.
+    fn fail(&mut self, index: usize, block: u32, error: &BenchError, journal: &mut Journal) -> Result<()> {
+        self.interrupt.check()?;
+        warn!(cell = %self.cells[index].cell, error = error.line(), "cell failed");
+        self.failed.insert(index);
+        journal.append(&Record::Error { cell: index, block, message: error.line() })
+    }
+
+    /// Mounts every stack on a fresh branch, in an order of its own.
+    fn mount_all(&mut self, block: u32, journal: &mut Journal) -> Result<Views> {
+        let left = |index: &usize| !self.failed.contains(index);
+        let indices: Vec<usize> = (0..self.cells.len()).filter(left).collect();
+        let stacks: BTreeSet<Stack> = indices.iter().map(|&it| self.cells[it].cell.stack()).collect();
+        let stacks: Vec<Stack> = stacks.into_iter().collect();
+        let mut views = Views::new();
+        for index in order(!self.seed, block, stacks.len()) {
+            self.interrupt.check()?;
+            let stack = &stacks[index];
+            let home = self.bench.branch_home(&stack.backing, block)?.join(index.to_string());
+            match self.mount(stack, &home) {
+                Ok(view) => {
+                    views.insert(stack.clone(), (view, home));
+                }
+                Err(error) => {
+                    let of_stack = |it: &usize| self.cells[*it].cell.stack() == *stack;
+                    for cell in indices.iter().copied().filter(of_stack).collect::<Vec<_>>() {
+                        self.fail(cell, block, &error, journal)?;
+                    }
+                }
+            }
+        }
+        Ok(views)
+    }
+
+    /// Mounts `stack`, and writes to a file of its lowest layer: the first write of a mount
+    /// copies parents up and wakes the server, which is no cell's business.
+    fn mount(&self, stack: &Stack, home: &std::path::Path) -> Result<View> {
+        use std::os::unix::fs::FileExt as _;
+        let driver = known(&stack.subject.driver)?;
+        let imported = self.bench.import_of(stack)?;
+        let view = driver.mount(&stack.subject.options, imported, Branch::create(home)?)?;
+        let path = view.root.join(WARM_FILE);
+        let file = std::fs::File::options().read(true).write(true).open(&path).at("open", &path)?;
+        file.write_at(&[1], 0).at("write", &path)?;
+        Ok(view)
+    }
+
+    fn measure_cell(
+        &self,
+        index: usize,
+        block: u32,
+        view: &View,
+        home: &std::path::Path,
+        journal: &mut Journal,
+    ) -> Result<()> {
+        let PlannedCell { cell, files } = &self.cells[index];
+        let model = known_model(&cell.params)?;
+        let layers = self.bench.layers_of(&cell.stack())?;
+        let root = openat(rustix::fs::CWD, &view.root, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        let root = root.at("open", &view.root)?;
+        let imported = self.bench.import_of(&cell.stack())?;
+        let mounting = Mounting { driver: known(&cell.driver)?, options: &cell.options, imported, home };
+        let (pattern, params) = (&self.bench.pattern, &cell.params);
+        let bed = Bed { view, root, layers, pattern, params, block, mounting };
+        let specs = layers.files.get(params).map(Vec::as_slice).unwrap_or_default();
+        let specs = &specs[..specs.len().min(*files as usize)];
+        self.sample_all(index, block, &bed, model, specs, journal)?;
+        self.record_metrics(index, block, &bed, specs, journal)?;
+        drop(bed);
+        self.settle_after(cell, specs)
+    }
+
+    /// Prepares, samples and checks; only the samples are timed, one right after the other.
+    fn sample_all(
+        &self,
+        cell: usize,
+        block: u32,
+        bed: &Bed<'_>,
+        model: &dyn Model,
+        specs: &[FileSpec],
+        journal: &mut Journal,
+    ) -> Result<()> {
+        let mut before = Vec::new();
+        for file in specs {
+            before.push(model.has_files().then(|| bed.layers.fingerprint(file)).transpose()?);
+            model.prepare(bed, file)?;
+        }
+        let mut timings = Vec::with_capacity(specs.len());
+        for file in specs {
+            self.interrupt.check()?;
+            timings.push(model.sample(bed, file)?);
+        }
+        for (file, before) in specs.iter().zip(before) {
+            model.check(bed, file, self.extent(file, block))?;
+            if before.is_some() && before != Some(bed.layers.fingerprint(file)?) {
+                let what = BenchErrorKind::Incorrect("the driver changed the layer".to_owned());
+                return Err(BenchError::new("check", bed.layers.lower_path(file), what));
+            }
+        }
+        // Written only now: a cell whose check fails has no samples of this block.
+        for (file, timing) in (0..).zip(timings) {
+            let (ns, open_ns) = (timing.elapsed_ns, timing.open_ns);
+            journal.append(&Record::Sample { cell, block, file, ns, open_ns })?;
+        }
+        Ok(())
+    }
+
+    fn extent(&self, file: &FileSpec, block: u32) -> Extent {
+        let whole = self.check_all || block == 0 || file.len_bytes <= WHOLE_BYTES_MAX;
+        if whole { Extent::Whole } else { Extent::Spread }
+    }
+
+    fn record_metrics(
+        &self,
+        cell: usize,
+        block: u32,
+        bed: &Bed<'_>,
+        specs: &[FileSpec],
+        journal: &mut Journal,
+    ) -> Result<()> {
+        let mut note = |metric, value: Option<u64>| {
+            value.map_or(Ok(()), |value| journal.append(&Record::Metric { cell, block, metric, value }))
+        };
+        match bed.params.model.as_str() {
+            "copy-up" | "chmod" => {
+                note(Metric::UpperBytes, specs.last().and_then(|file| bed.upper_bytes(file)))?;
+                note(Metric::ServerRssBytes, bed.view.server_rss_bytes())
+            }
+            "mount" => note(Metric::TreeBytes, Some(bed.layers.tree_bytes)),
+            _ => Ok(()),
+        }
+    }
+
+    fn settle_after(&self, cell: &Cell, specs: &[FileSpec]) -> Result<()> {
+        let copies_tree = cell.params.model == "mount";
+        let dirtied: u64 = specs.iter().map(|it| it.len_bytes).sum();
+        if copies_tree || SETTLE_BYTES <= dirtied { self.settle() } else { Ok(()) }
+    }
+
+    fn settle(&self) -> Result<()> {
+        self.bench.backings.values().try_for_each(|it| it.settle())
+    }
+
+    /// Unmounts all; a server that does not end in order fails the cells of its stack.
+    fn close_all(&mut self, block: u32, views: &mut Views, journal: &mut Journal) -> Result<()> {
+        for (stack, (view, _)) in views {
+            if let Err(error) = view.close() {
+                let of_stack = |it: &usize| self.cells[*it].cell.stack() == *stack;
+                for cell in (0..self.cells.len()).filter(of_stack).collect::<Vec<_>>() {
+                    self.fail(cell, block, &error, journal)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_branches(&self, block: u32) -> Result<()> {
+        let mut homes = Vec::new();
+        for name in self.bench.backings.keys() {
+            let home = self.bench.branch_home(name, block)?;
+            let entries = std::fs::read_dir(&home).at("read directory", &home)?;
+            homes.extend(entries.flatten().map(|entry| entry.path()));
+            homes.push(home);
+        }
+        crate::driver::remove_trees(&homes)
+    }
+}
+
+fn known_model(params: &Params) -> Result<&'static dyn Model> {
+    let unknown = || crate::suggest::unknown("model", &params.model, &model::names());
+    model::by_name(&params.model)
+        .ok_or_else(|| BenchError::new("find", &params.model, BenchErrorKind::Config(unknown())))
+}

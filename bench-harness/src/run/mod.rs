@@ -1,0 +1,168 @@
+//! Runs: from a matrix to samples on disk.
+
+pub mod bench;
+pub mod block;
+pub mod budget;
+pub mod interrupt;
+pub mod journal;
+pub mod progress;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::error::{At as _, BenchError, BenchErrorKind, Exit, Result};
+use crate::host::{HostFacts, steal_ticks, ticks_per_second};
+use crate::matrix::expand::PlannedCell;
+use bench::{Bench, Feasible};
+use block::Blocks;
+use budget::Budget;
+use interrupt::Interrupt;
+use journal::{Ending, Header, Journal, Record, RunRecord, SCHEMA};
+use progress::Progress;
+
+/// What to run.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Name of the matrix.
+    pub matrix: String,
+    /// All cells, whether they can be measured here or not.
+    pub cells: Vec<PlannedCell>,
+    /// Most blocks.
+    pub blocks_max: u32,
+    /// Time for the whole run.
+    pub budget: Duration,
+    /// Seed of the order.
+    pub seed: u64,
+    /// Where layers and branches go.
+    pub scratch: PathBuf,
+    /// Name of the host in titles, if not its own.
+    pub label: Option<String>,
+    /// Compare files of any length whole in each block.
+    pub check_all: bool,
+}
+
+/// How a run went.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What is on disk now.
+    pub record: RunRecord,
+    /// What the program should exit with.
+    pub exit: Exit,
+}
+
+/// Part of the budget that is kept for the last check and the report.
+const CLOSING: f64 = 0.06;
+
+/// Runs `plan` into the directory `out`, which must not hold a run.
+///
+/// # Errors
+///
+/// Nothing can run here, `out` cannot be written, or a layer was changed by a driver.
+pub fn start(plan: &Plan, out: &Path, interrupt: &Interrupt) -> Result<Outcome> {
+    let deadline = Instant::now() + plan.budget.mul_f64(1.0 - CLOSING);
+    fs::create_dir_all(out).at("create", out)?;
+    let mut progress = Progress::start(plan.cells.len(), deadline);
+    progress.stage("trying drivers");
+    let mut bench = Bench::open(&plan.cells, &plan.scratch)?;
+    let Feasible { cells, skips } = bench.feasible(&plan.cells, interrupt)?;
+    if cells.is_empty() {
+        let reasons: Vec<String> =
+            skips.iter().map(|it| format!("{}: {}", it.subject.label(), it.reason)).collect();
+        let kind = BenchErrorKind::Refused(format!("nothing can run here: {}", reasons.join("; ")));
+        return Err(BenchError::new("run", &plan.matrix, kind));
+    }
+    let mut host = HostFacts::read(plan.seed, &plan.matrix)?;
+    host.label = plan.label.clone().unwrap_or(host.label);
+    host.backings = bench.backings.values().map(|it| it.facts.clone()).collect();
+    let header = Header { schema: SCHEMA, host, blocks_max: plan.blocks_max, cells, skips };
+    let mut journal = Journal::create(out, &header)?;
+    let mut budget = Budget::new(deadline, plan.blocks_max);
+    go(&mut bench, &header, &mut journal, &mut budget, 0, interrupt, &mut progress, plan.check_all)?;
+    outcome(out)
+}
+
+/// Continues the run in `out` with its own cells and seed, for `budget` more.
+///
+/// # Errors
+///
+/// There is no run, or as [`start`].
+pub fn resume(out: &Path, scratch: &Path, budget: Duration, interrupt: &Interrupt) -> Result<Outcome> {
+    let deadline = Instant::now() + budget.mul_f64(1.0 - CLOSING);
+    let record = RunRecord::load(out)?;
+    let header = record.header.clone();
+    let done = record.n_complete();
+    let mut progress = Progress::start(header.cells.len(), deadline);
+    let mut bench = Bench::open(&header.cells, scratch)?;
+    let mut journal = Journal::reopen(out)?;
+    let mut budget = Budget::new(deadline, header.blocks_max);
+    go(&mut bench, &header, &mut journal, &mut budget, done, interrupt, &mut progress, false)?;
+    outcome(out)
+}
+
+fn outcome(out: &Path) -> Result<Outcome> {
+    let record = RunRecord::load(out)?;
+    let exit = match record.ending {
+        Some(Ending::Interrupted) => Exit::Interrupted,
+        _ if !record.errors().is_empty() || record.layers_unchanged == Some(false) => Exit::Incorrect,
+        _ => Exit::Success,
+    };
+    Ok(Outcome { record, exit })
+}
+
+/// Builds, measures blocks from number `done` on, checks the layers, and writes the end.
+#[allow(clippy::too_many_arguments)] // Reason: the two callers differ in exactly these.
+fn go(
+    bench: &mut Bench,
+    header: &Header,
+    journal: &mut Journal,
+    budget: &mut Budget,
+    done: u32,
+    interrupt: &Interrupt,
+    progress: &mut Progress,
+    check_all: bool,
+) -> Result<()> {
+    progress.stage("building layers");
+    let measured = bench.build(&header.cells, interrupt).and_then(|()| {
+        let (cells, seed, failed) = (&header.cells, header.host.seed, Default::default());
+        let mut blocks = Blocks { bench, cells, seed, interrupt, failed, check_all };
+        measure_blocks(&mut blocks, journal, budget, done, progress)
+    });
+    progress.finish();
+    let ending = match measured {
+        Ok(ending) => ending,
+        Err(BenchError { kind: BenchErrorKind::Interrupted, .. }) => Ending::Interrupted,
+        Err(error) => return Err(error),
+    };
+    let changed = bench.layers.values().find_map(|it| it.check_unchanged(&bench.pattern).err());
+    if let Some(error) = &changed {
+        tracing::error!(error = error.line(), "a layer was changed");
+    }
+    journal.append(&Record::End { ending, layers_unchanged: changed.is_none() })?;
+    journal.flush()
+}
+
+fn measure_blocks(
+    blocks: &mut Blocks<'_>,
+    journal: &mut Journal,
+    budget: &mut Budget,
+    done: u32,
+    progress: &mut Progress,
+) -> Result<Ending> {
+    for block in done.. {
+        let planned = budget.planned(block, Instant::now());
+        if planned <= block {
+            let all = budget.blocks_max() <= block;
+            return Ok(if all { Ending::Complete } else { Ending::Budget });
+        }
+        progress.plan(block, planned, budget.block_time());
+        let (start, steal) = (Instant::now(), steal_ticks());
+        blocks.measure(block, journal, progress)?;
+        budget.took(start.elapsed());
+        let elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let steal_ms = steal_ticks().saturating_sub(steal) * 1000 / ticks_per_second().max(1);
+        journal.append(&Record::BlockEnd { block, elapsed_ms, steal_ms })?;
+        journal.flush()?;
+    }
+    Ok(Ending::Complete)
+}

@@ -1,0 +1,62 @@
+//! HdrHistograms of latencies, and the percentile curve drawn from them.
+
+use hdrhistogram::Histogram;
+
+/// Longest latency told apart: one hour, in ns.
+const NS_MAX: u64 = 3_600_000_000_000;
+
+/// A histogram of latencies in ns with three significant digits; longer ones than an hour count as one.
+pub fn of(samples_ns: impl IntoIterator<Item = u64>) -> Option<Histogram<u64>> {
+    let mut histogram = Histogram::new_with_bounds(1, NS_MAX, 3).ok()?;
+    samples_ns.into_iter().for_each(|ns| histogram.saturating_record(ns.max(1)));
+    (!histogram.is_empty()).then_some(histogram)
+}
+
+/// Points of the percentile curve: 1/(1−q), and the latency in ns.
+///
+/// It ends where less than one sample lies beyond, at 1/(1−q) = n.
+pub fn percentile_curve(histogram: &Histogram<u64>) -> Vec<(f64, f64)> {
+    let n = histogram.len() as f64;
+    let steps = (n.log2() * 12.0).ceil().max(1.0);
+    let point = |step: f64| {
+        let inverse = n.powf(step / steps);
+        (inverse, histogram.value_at_quantile(1.0 - 1.0 / inverse) as f64)
+    };
+    (0..=steps as u32).map(|step| point(f64::from(step))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn quantiles_keep_three_digits(mut samples in prop::collection::vec(1_u64..10_000_000_000, 1..500)) {
+            let histogram = of(samples.iter().copied()).unwrap();
+            samples.sort_unstable();
+            prop_assert_eq!(histogram.len(), samples.len() as u64);
+            for q in [0.0, 0.5, 0.9, 1.0] {
+                let rank = ((q * samples.len() as f64).ceil() as usize).max(1) - 1;
+                let (exact, binned) = (samples[rank] as f64, histogram.value_at_quantile(q) as f64);
+                prop_assert!((binned - exact).abs() <= exact * 1e-3 + 1.0, "q {}: {} for {}", q, binned, exact);
+            }
+        }
+
+        #[test]
+        fn curves_rise_to_the_maximum(samples in prop::collection::vec(1_u64..1_000_000_000, 1..500)) {
+            let histogram = of(samples.iter().copied()).unwrap();
+            let curve = percentile_curve(&histogram);
+            prop_assert!(curve.windows(2).all(|it| it[0].0 <= it[1].0 && it[0].1 <= it[1].1));
+            prop_assert!(curve.iter().all(|it| it.1 <= histogram.max() as f64));
+            prop_assert!((curve[curve.len() - 1].0 - samples.len() as f64).abs() < 1e-6 * samples.len() as f64);
+        }
+    }
+
+    #[test]
+    fn nothing_has_no_histogram() {
+        assert!(of([]).is_none());
+        assert_eq!(of([u64::MAX]).map(|it| it.len()), Some(1), "an endless sample is kept");
+    }
+}

@@ -1,0 +1,5 @@
+//! Statistics: pure functions over samples.
+
+pub mod histogram;
+pub mod order;
+pub mod summary;

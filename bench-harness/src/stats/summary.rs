@@ -1,0 +1,161 @@
+//! Summaries of a run: one for each cell, and ratios between drivers.
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+use rayon::prelude::*;
+
+use super::order::{Interval, median, median_interval, sorted, tail_quantile};
+use crate::cell::{Cell, Params, Subject};
+use crate::run::journal::{Metric, RunRecord};
+use crate::stats::histogram;
+
+/// What is known of a cell.
+#[derive(Debug, Clone)]
+pub struct CellSummary {
+    /// What was measured.
+    pub cell: Cell,
+    /// Its numbers; none without samples, and none when a sample failed.
+    pub latency: Option<Latency>,
+    /// The first failure of the cell.
+    pub error: Option<String>,
+    /// Median of each block that has the cell, by block, in ns.
+    block_medians: BTreeMap<u32, f64>,
+}
+
+/// Latencies of a cell, in ns.
+#[derive(Debug, Clone)]
+pub struct Latency {
+    /// Number of samples.
+    pub n: usize,
+    /// Median.
+    pub p50: f64,
+    /// Its exact 95 % interval; none below six samples.
+    pub p50_interval: Option<Interval>,
+    /// 90th percentile; none below 100 samples.
+    pub p90: Option<f64>,
+    /// 99th percentile; none below 1000 samples.
+    pub p99: Option<f64>,
+    /// Longest.
+    pub max: f64,
+    /// Median of the time until the file was open, for models that open one.
+    pub open_p50: Option<f64>,
+    /// All samples with three significant digits.
+    pub histogram: Histogram<u64>,
+}
+
+/// A metric of a cell.
+#[derive(Debug, Clone)]
+pub struct MetricSummary {
+    /// Where it was measured.
+    pub cell: Cell,
+    /// What.
+    pub metric: Metric,
+    /// Number of values.
+    pub n: usize,
+    /// Median.
+    pub p50: f64,
+    /// Its exact 95 % interval; none below six values.
+    pub p50_interval: Option<Interval>,
+}
+
+/// A ratio of two drivers on the same parameters.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ratio {
+    /// Median over blocks of the ratio of both medians.
+    pub p50: f64,
+    /// Its exact 95 % interval; none below six blocks.
+    pub interval: Option<Interval>,
+    /// Number of blocks that have both.
+    pub n_blocks: usize,
+}
+
+/// All summaries of a run.
+#[derive(Debug, Clone)]
+pub struct Summary {
+    /// One for each cell, in the order of the run.
+    pub cells: Vec<CellSummary>,
+    /// One for each cell and metric.
+    pub metrics: Vec<MetricSummary>,
+}
+
+impl Summary {
+    /// Summarises `run`.
+    pub fn of(run: &RunRecord) -> Self {
+        let errors = run.errors();
+        let cells = (0..run.header.cells.len()).into_par_iter().map(|index| {
+            let cell = run.header.cells[index].cell.clone();
+            summarise(run, index, cell, errors.get(&index).cloned())
+        });
+        Self { cells: cells.collect(), metrics: metrics(run) }
+    }
+
+    /// The summary of `subject` with `params`.
+    pub fn find(&self, subject: &Subject, params: &Params) -> Option<&CellSummary> {
+        let wanted = |it: &&CellSummary| it.cell.params == *params && it.cell.subject() == *subject;
+        self.cells.iter().find(wanted)
+    }
+
+    /// How many times `cell` takes the time of `base` on the same parameters.
+    ///
+    /// Paired by block: both were measured within the same seconds, so that the
+    /// noise of the host largely cancels.
+    pub fn ratio(&self, cell: &CellSummary, base: &Subject) -> Option<Ratio> {
+        let base = self.find(base, &cell.cell.params)?;
+        if cell.latency.is_none() || base.latency.is_none() {
+            return None;
+        }
+        let pairs =
+            cell.block_medians.iter().filter_map(|(block, ns)| Some((ns, base.block_medians.get(block)?)));
+        let ratios = sorted(pairs.map(|(ns, base)| ns / base).collect());
+        let (p50, interval) = (median(&ratios)?, median_interval(&ratios));
+        Some(Ratio { p50, interval, n_blocks: ratios.len() })
+    }
+}
+
+fn summarise(run: &RunRecord, index: usize, cell: Cell, error: Option<String>) -> CellSummary {
+    let mut block_medians = BTreeMap::new();
+    let (mut all, mut opens) = (Vec::new(), Vec::new());
+    for (block, samples) in (0..).zip(run.counted()).map(|(block, it)| (block, &it.samples)) {
+        let own = || samples.iter().filter(|it| it.0 == index);
+        opens.extend(own().filter_map(|it| it.3).map(|ns| ns as f64));
+        let of_block: Vec<u64> = own().map(|it| it.2).collect();
+        let middle = median(&sorted(of_block.iter().map(|ns| *ns as f64).collect()));
+        middle.map(|middle| block_medians.insert(block, middle));
+        all.extend(of_block);
+    }
+    let latency = if error.is_none() { latency(&all, opens) } else { None };
+    CellSummary { cell, latency, error, block_medians }
+}
+
+fn latency(samples_ns: &[u64], opens: Vec<f64>) -> Option<Latency> {
+    let histogram = histogram::of(samples_ns.iter().copied())?;
+    let values = sorted(samples_ns.iter().map(|ns| *ns as f64).collect());
+    Some(Latency {
+        n: values.len(),
+        p50: median(&values)?,
+        p50_interval: median_interval(&values),
+        p90: tail_quantile(&values, 0.90),
+        p99: tail_quantile(&values, 0.99),
+        max: *values.last()?,
+        open_p50: median(&sorted(opens)),
+        histogram,
+    })
+}
+
+fn metrics(run: &RunRecord) -> Vec<MetricSummary> {
+    let errors = run.errors();
+    let mut values: BTreeMap<(usize, Metric), Vec<f64>> = BTreeMap::new();
+    for (cell, metric, value) in run.counted().into_iter().flat_map(|it| &it.metrics) {
+        if !errors.contains_key(cell) {
+            values.entry((*cell, *metric)).or_default().push(*value as f64);
+        }
+    }
+    let summary = |((index, metric), values): ((usize, Metric), Vec<f64>)| {
+        let values = sorted(values);
+        let cell = run.header.cells[index].cell.clone();
+        let (p50, p50_interval) = (median(&values)?, median_interval(&values));
+        Some(MetricSummary { cell, metric, n: values.len(), p50, p50_interval })
+    };
+    values.into_iter().filter_map(summary).collect()
+}
