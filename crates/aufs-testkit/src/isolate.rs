@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use crate::branches;
+use crate::direct::Direct;
 use crate::dump::{Since, dump};
 use crate::error::KitError;
 use crate::host_calls::HostCalls;
@@ -39,6 +40,8 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 pub enum Target {
     /// A union that the kernel sees.
     Mounted(Mounter),
+    /// The union's own interface on plain directories, without a mount.
+    Direct,
 }
 
 impl Target {
@@ -200,6 +203,10 @@ fn play(base: &Path, order: &Order, scenario: &Scenario) -> Outcome<Replayed> {
     match &order.target {
         Target::Mounted(mounter) => {
             let mut subject = Mounted::new(calls, mounter.clone(), options, scenario.read_only);
+            finish(&mut subject, scenario, run, since)
+        }
+        Target::Direct => {
+            let mut subject = Direct::new(calls, options, scenario.read_only);
             finish(&mut subject, scenario, run, since)
         }
     }

@@ -2,6 +2,7 @@
 
 pub mod branches;
 pub mod compare;
+pub mod direct;
 pub mod dump;
 pub mod error;
 pub mod host_calls;
@@ -15,3 +16,4 @@ pub mod scenario;
 pub mod subject;
 pub mod text;
 pub mod trials;
+pub mod walk;
