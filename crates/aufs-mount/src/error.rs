@@ -104,9 +104,6 @@ pub enum MountErrorKind {
     /// `/dev/fuse` cannot be opened.
     #[error("cannot open /dev/fuse: {}; load the fuse module, or give a container the device", .0.desc())]
     NoFuse(Errno),
-    /// An ordinary user needs the set-uid helper.
-    #[error("mounting without root needs fusermount3, which is not in PATH; install the package fuse3")]
-    NoFusermount,
     /// The serving program is nowhere.
     #[error("the aufs program that serves the mount was not found (AUFS_BIN, beside this program, PATH)")]
     NoServer,
@@ -206,11 +203,9 @@ impl MountErrorKind {
             Self::NoBranches | Self::TooManyBranches { .. } | Self::RemountOnlyFlags { .. } => {
                 ErrorClass::Usage
             }
-            Self::NoKernelAufs
-            | Self::KernelAufsCannot { .. }
-            | Self::NoFuse(_)
-            | Self::NoFusermount
-            | Self::NoServer => ErrorClass::Unsupported,
+            Self::NoKernelAufs | Self::KernelAufsCannot { .. } | Self::NoFuse(_) | Self::NoServer => {
+                ErrorClass::Unsupported
+            }
             Self::Missing
             | Self::NotDirectory
             | Self::Inaccessible(_)

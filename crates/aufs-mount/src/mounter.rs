@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use aufs_detect::lists_filesystem;
 use nix::unistd::Uid;
 use serde::Serialize;
 
@@ -197,9 +198,4 @@ fn plan_for_kernel(stack: &BranchStack, options: &MountOptions) -> Result<Vec<Ke
     };
     kernel::plan(stack.branches(), &plan_options)
         .map_err(|reason| MountErrorKind::KernelAufsCannot { reason })
-}
-
-/// Whether the text of `/proc/filesystems` lists `name`.
-fn lists_filesystem(proc_filesystems: &str, name: &str) -> bool {
-    proc_filesystems.lines().any(|line| line.split('\t').next_back() == Some(name))
 }

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::{env, fs, thread};
 
-use nix::unistd::{AccessFlags, Uid, access};
+use nix::errno::Errno;
+use nix::unistd::{AccessFlags, access};
 
 use crate::error::{ErrorClass, MountError, MountErrorKind};
 use crate::option::DataMode;
@@ -61,17 +62,11 @@ fn is_program(path: &Path) -> bool {
 ///
 /// # Errors
 ///
-/// [`MountErrorKind::NoFuse`] or [`MountErrorKind::NoFusermount`].
+/// [`MountErrorKind::NoFuse`]: `/dev/fuse` cannot be opened.
 pub fn check_host() -> Result<(), MountErrorKind> {
     let device = fs::OpenOptions::new().read(true).write(true).open("/dev/fuse");
-    if let Err(error) = device {
-        let errno = nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or(0));
-        return Err(MountErrorKind::NoFuse(errno));
-    }
-    if !Uid::effective().is_root() && find_in_path("fusermount3").is_none() {
-        return Err(MountErrorKind::NoFusermount);
-    }
-    Ok(())
+    let errno = |error: io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(0));
+    device.map(drop).map_err(|error| MountErrorKind::NoFuse(errno(error)))
 }
 
 /// Starts `program serve` and waits until the mount is usable.

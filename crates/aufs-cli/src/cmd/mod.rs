@@ -1,7 +1,10 @@
 //! The verbs, one file each, and what their errors mean for the exit code.
 
+use aufs_fuse::FuseError;
 use aufs_mount::error::{ErrorClass, MountError};
 use aufs_mount::option::OptionError;
+use aufs_union::OpenUnionError;
+use nix::errno::Errno;
 
 use crate::exit::Exit;
 
@@ -30,10 +33,44 @@ impl UsageError {
     }
 }
 
+/// Opening a union, or mounting it, failed in this process.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct ServeError {
+    /// One line for the user.
+    pub message: String,
+    /// The errno behind it.
+    pub errno: i32,
+    /// What to exit with.
+    pub exit: Exit,
+}
+
+impl ServeError {
+    /// The union could not be opened.
+    pub fn of_union(error: OpenUnionError) -> Self {
+        let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |it| it.source());
+        let message = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+        Self { message, errno: error.errno().raw_os_error(), exit: Exit::Failure }
+    }
+
+    /// The union could not be mounted.
+    pub fn of_fuse(error: FuseError) -> Self {
+        let errno = error.errno().raw_os_error();
+        let exit = match error {
+            FuseError::Device(_) | FuseError::NoPassthrough { .. } => Exit::Unsupported,
+            _ if errno == Errno::EPERM as i32 => Exit::Unsupported,
+            _ => Exit::Failure,
+        };
+        Self { message: error.to_string(), errno, exit }
+    }
+}
+
 /// Returns the exit code for an error.
 pub fn exit_of(error: &anyhow::Error) -> Exit {
     if let Some(error) = error.downcast_ref::<MountError>() {
         exit_of_class(error.kind.class())
+    } else if let Some(error) = error.downcast_ref::<ServeError>() {
+        error.exit
     } else if error.is::<OptionError>() || error.is::<UsageError>() {
         Exit::Usage
     } else {

@@ -10,6 +10,7 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 
 use anyhow::Context;
+use aufs_fuse::Server;
 use aufs_fuse::options::{MountFlags, ServeOptions};
 use aufs_mount::mounter::{Mounted, Mounter};
 use aufs_mount::option::DataMode;
@@ -19,10 +20,9 @@ use aufs_union::{Union, UnionOptions};
 use clap::Args;
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::stat::{Mode, umask};
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, getpid, setsid};
 
-use super::exit_of;
+use super::{ServeError, exit_of};
 use crate::exit::Exit;
 use crate::terminate::Terminator;
 
@@ -43,8 +43,8 @@ pub fn run(_: ServeArgs) -> anyhow::Result<Exit> {
     let (server, descriptors) = match begin() {
         Ok(begun) => begun,
         Err(error) => {
-            let exit = exit_of(&error);
-            let errno = error.downcast_ref::<ServeError>().and_then(|it| it.errno);
+            let told = error.downcast_ref::<ServeError>();
+            let (exit, errno) = told.map_or((exit_of(&error), None), |it| (it.exit, Some(it.errno)));
             reply(&ServeReply::Error { message: format!("{error:#}"), errno, exit_code: exit as u8 })?;
             return Ok(exit);
         }
@@ -113,26 +113,14 @@ fn reply(reply: &ServeReply) -> io::Result<()> {
     stdout.flush()
 }
 
-/// Opening or mounting the union failed.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-struct ServeError {
-    message: String,
-    errno: Option<i32>,
-}
-
 /// Opens the union and mounts it; from then on signals unmount it.
 fn mount(request: &ServeRequest) -> anyhow::Result<Server> {
     let mountpoint = &request.mountpoint.0;
     server::check_host().map_err(|kind| kind.during("mount", mountpoint))?;
     raise_open_files();
-    // Modes arrive with the caller's umask applied; ours must not be applied as well.
-    umask(Mode::empty());
     let terminator = Terminator::new()?;
-    let union = Union::open(&union_options(request)?)
-        .map_err(|error| ServeError { message: chain(&error), errno: Some(error.errno().raw_os_error()) })?;
-    let server = Server::mount(union, mountpoint, &serve_options(request)?)
-        .map_err(|error| ServeError { message: chain(&error), errno: None })?;
+    let union = Union::open(&union_options(request)?).map_err(ServeError::of_union)?;
+    let server = Server::mount(union, mountpoint, &serve_options(request)?).map_err(ServeError::of_fuse)?;
     terminator.watch(mountpoint)?;
     Ok(server)
 }
@@ -178,29 +166,5 @@ fn data_mode(server: &Server) -> DataMode {
         aufs_fuse::options::DataMode::Auto => DataMode::Auto,
         aufs_fuse::options::DataMode::Passthrough => DataMode::Passthrough,
         aufs_fuse::options::DataMode::Cached => DataMode::Cached,
-    }
-}
-
-/// Writes an error and its causes as one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |it| it.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-}
-
-/// Stands where `aufs_fuse::Server` will, until that crate has it; no value of it can exist.
-#[derive(Debug)]
-enum Server {}
-
-impl Server {
-    fn mount(_: Union, _: &Path, _: &ServeOptions) -> Result<Self, ServeError> {
-        Err(ServeError { message: "this build has no FUSE server".to_owned(), errno: None })
-    }
-
-    fn data_mode(&self) -> aufs_fuse::options::DataMode {
-        match *self {}
-    }
-
-    fn run(self) -> Result<(), ServeError> {
-        match self {}
     }
 }
