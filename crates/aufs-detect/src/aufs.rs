@@ -49,3 +49,26 @@ fn judge(trial: Result<String, TrialError>) -> Fact<Answer> {
         Err(error) => Fact::new(Answer::Unknown, format!("no trial mount: {}", explain(&error))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::io::Errno;
+
+    #[test]
+    fn a_refusal_by_aufs_is_told_from_a_trial_that_could_not_be_made() {
+        for (case, trial, expected) in [
+            ("mounted", Ok("rw,si=1,dirperm1".to_owned()), Answer::Yes),
+            ("option unknown", Err(TrialError { step: Step::Mount, errno: Errno::INVAL }), Answer::No),
+            ("no namespace", Err(TrialError { step: Step::Unshare, errno: Errno::PERM }), Answer::Unknown),
+        ] {
+            assert_eq!(judge(trial).value, expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn a_kernel_without_aufs_is_not_asked() {
+        let facts = detect(false, Namespaces::Mount, Some(Path::new("/nonexistent")));
+        assert_eq!((facts.mount.value, facts.dirperm1.value), (Answer::No, Answer::No));
+    }
+}

@@ -44,7 +44,7 @@ impl HostFacts {
 /// Finds out what this kernel can do for the calling process.
 ///
 /// Root asks modprobe for modules that are not loaded. Trial mounts happen in private namespaces
-/// of child processes, so nothing of them is seen or left; it takes some 10 ms.
+/// of child processes, so nothing of them is seen or left; it takes some 50 ms.
 pub fn detect_host() -> HostFacts {
     let scratch = scratch();
     let scratch = scratch.as_deref();
