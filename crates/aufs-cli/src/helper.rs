@@ -12,7 +12,7 @@ use clap::Parser;
 
 use crate::cmd::mount::{Wanted, mount};
 use crate::exit::{self, Exit};
-use crate::log;
+use crate::log::{self, Reader};
 
 /// Names under which the program is a mount helper.
 const NAMES: [&str; 4] = ["aufs-fuse", "mount.fuse.aufs", "mount.aufs-fuse", "fuse-overlayfs"];
@@ -75,7 +75,7 @@ pub fn run(args: &[OsString]) -> anyhow::Result<Exit> {
     let Some(args) = crate::parse::<HelperArgs>(args)? else {
         return Ok(Exit::Success);
     };
-    log::start(if args.debug { "debug" } else { "warn" });
+    log::start(if args.debug { Reader::Watcher } else { Reader::Caller });
     let mut parser = OptionParser::new(Dialect::Helper);
     for text in &args.options {
         parser.options(text)?;

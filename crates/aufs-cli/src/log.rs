@@ -7,18 +7,31 @@ use tracing_subscriber::EnvFilter;
 /// Environment variable with the filter, such as `debug` or `aufs_union=trace`.
 const FILTER_ENV: &str = "AUFS_LOG";
 
-/// Starts logging at `level`, unless `AUFS_LOG` says otherwise.
-///
-/// A daemon keeps this log: its stderr is replaced below it.
-pub fn start(level: &str) {
+/// Who reads the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    /// Whoever called the command, now: warnings only.
+    Caller,
+    /// Whoever follows what a server does.
+    Watcher,
+    /// Whoever looks into the file later, and wants to know when.
+    File,
+}
+
+/// Starts logging, as much as `reader` wants unless `AUFS_LOG` says otherwise.
+pub fn start(reader: Reader) {
+    let level = match reader {
+        Reader::Caller => "warn",
+        Reader::Watcher => "debug",
+        Reader::File => "info",
+    };
     let filter = EnvFilter::try_from_env(FILTER_ENV).unwrap_or_else(|_| EnvFilter::new(level));
-    let started = tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(stderr)
         .with_ansi(stderr().is_terminal())
-        .with_target(false)
-        .without_time()
-        .try_init();
+        .with_target(false);
+    let started = if reader == Reader::File { log.try_init() } else { log.without_time().try_init() };
     if let Err(error) = started {
         tracing::debug!(%error, "a log was started before");
     }

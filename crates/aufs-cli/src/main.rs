@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::exit::Exit;
+use crate::log::Reader;
 
 /// Stack directories as AUFS branches and show them as one tree.
 #[derive(Debug, Parser)]
@@ -42,7 +43,6 @@ fn main() -> ExitCode {
     let (shown, result) = if helper::is_helper_call(name, args.get(1).map(OsString::as_os_str)) {
         (name.to_string_lossy().into_owned(), helper::run(&args))
     } else {
-        log::start("warn");
         run(&args)
     };
     match result {
@@ -60,6 +60,10 @@ fn run(args: &[OsString]) -> (String, anyhow::Result<Exit>) {
         Ok(None) => return ("aufs".to_owned(), Ok(Exit::Success)),
         Err(error) => return ("aufs".to_owned(), Err(error)),
     };
+    // A server starts its log when it knows where that goes.
+    if !matches!(cli.verb, Verb::Serve(_)) {
+        log::start(Reader::Caller);
+    }
     match cli.verb {
         Verb::Mount(args) => ("aufs mount".to_owned(), cmd::mount::run(args)),
         Verb::Umount(args) => ("aufs umount".to_owned(), cmd::umount::run(args)),

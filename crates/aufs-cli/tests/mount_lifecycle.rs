@@ -1,5 +1,6 @@
 //! A mount from its beginning to its end: what is there when `aufs mount`
 //! returns, and what is gone when `aufs umount` does.
+#![allow(clippy::unwrap_used, reason = "test helpers may fail the test")]
 
 mod host;
 

@@ -1,5 +1,6 @@
 //! Wrong input: one line that names the thing and the remedy, a documented exit
 //! code, nothing mounted, nothing written.
+#![allow(clippy::unwrap_used, reason = "test helpers may fail the test")]
 
 mod host;
 

@@ -102,7 +102,7 @@ pub enum MountErrorKind {
         errno: Errno,
     },
     /// `/dev/fuse` cannot be opened.
-    #[error("cannot open /dev/fuse: {}; load the fuse module, or give a container the device", .0.desc())]
+    #[error("cannot open /dev/fuse: {}; {}", .0.desc(), fuse_remedy(*.0))]
     NoFuse(Errno),
     /// The serving program is nowhere.
     #[error("the aufs program that serves the mount was not found (AUFS_BIN, beside this program, PATH)")]
@@ -168,6 +168,14 @@ pub enum MountErrorKind {
         /// The option that cannot change.
         word: &'static str,
     },
+}
+
+fn fuse_remedy(errno: Errno) -> &'static str {
+    match errno {
+        Errno::EACCES => "run as root, or let others open it (chmod 666 /dev/fuse)",
+        Errno::EPERM => "give the container the device (--device /dev/fuse)",
+        _ => "load the fuse module (modprobe fuse), or give the container the device (--device /dev/fuse)",
+    }
 }
 
 /// What kind of trouble an error is; the exit codes of `aufs` follow it.

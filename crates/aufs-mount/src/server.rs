@@ -136,7 +136,11 @@ fn converse(child: &mut Child, request: &ServeRequest) -> io::Result<Option<Serv
     reader.read_line(&mut line)?;
     // The server closes its stdout last, so after this it holds nothing of the caller's.
     io::copy(&mut reader, &mut io::sink())?;
-    if line.is_empty() { Ok(None) } else { Ok(Some(serde_json::from_str(&line)?)) }
+    if line.is_empty() {
+        return Ok(None);
+    }
+    let foreign = |_| io::Error::new(io::ErrorKind::InvalidData, "its reply is not one of aufs serve");
+    serde_json::from_str(&line).map(Some).map_err(foreign)
 }
 
 fn reap_later(mut child: Child) -> io::Result<()> {

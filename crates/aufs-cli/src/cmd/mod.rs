@@ -50,7 +50,12 @@ impl ServeError {
     pub fn of_union(error: OpenUnionError) -> Self {
         let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |it| it.source());
         let message = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
-        Self { message, errno: error.errno().raw_os_error(), exit: Exit::Failure }
+        let exit = match error {
+            OpenUnionError::NoBranches => Exit::Usage,
+            OpenUnionError::Marker(_) => Exit::Failure,
+            _ => Exit::Refused,
+        };
+        Self { message, errno: error.errno().raw_os_error(), exit }
     }
 
     /// The union could not be mounted.

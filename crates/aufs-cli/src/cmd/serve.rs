@@ -24,6 +24,7 @@ use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, getpid, setsid};
 
 use super::{ServeError, exit_of};
 use crate::exit::Exit;
+use crate::log::{self, Reader};
 use crate::terminate::Terminator;
 
 /// Longest request that is read, in bytes: 65535 branches of 4 KiB, as JSON numbers.
@@ -40,7 +41,7 @@ pub fn run(_: ServeArgs) -> anyhow::Result<Exit> {
         Ok(_) | Err(Errno::EPERM) => {} // EPERM: started by hand, and its own leader already.
         Err(errno) => return Err(errno).context("setsid"),
     }
-    let (server, descriptors) = match begin() {
+    let Begun { server, null, has_log } = match begin() {
         Ok(begun) => begun,
         Err(error) => {
             let told = error.downcast_ref::<ServeError>();
@@ -49,9 +50,10 @@ pub fn run(_: ServeArgs) -> anyhow::Result<Exit> {
             return Ok(exit);
         }
     };
-    let Descriptors { null, log } = descriptors;
     dup2_stdin(&null).context("stdin")?;
-    dup2_stderr(log.as_ref().unwrap_or(&null)).context("stderr")?;
+    if !has_log {
+        dup2_stderr(&null).context("stderr")?;
+    }
     let ready = ServeReply::Ready { data: data_mode(&server), pid: getpid().as_raw() };
     let told = reply(&ready);
     dup2_stdout(&null).context("stdout")?;
@@ -81,23 +83,27 @@ pub fn foreground(
     serve(server)
 }
 
-/// What the standard descriptors become.
+/// A server that is mounted but not yet a daemon.
 #[derive(Debug)]
-struct Descriptors {
+struct Begun {
+    server: Server,
     null: File,
-    log: Option<File>,
+    has_log: bool,
 }
 
-fn begin() -> anyhow::Result<(Server, Descriptors)> {
+fn begin() -> anyhow::Result<Begun> {
     let mut text = Vec::new();
     io::stdin().take(REQUEST_LEN_MAX).read_to_end(&mut text).context("read the request from stdin")?;
     let request: ServeRequest = serde_json::from_slice(&text)
         .context("the request on stdin is not one of aufs mount, which is the command to use")?;
     let null = OpenOptions::new().read(true).write(true).open("/dev/null").context("open /dev/null")?;
-    let log = request.log.as_ref().map(|it| open_log(&it.0)).transpose()?;
+    if let Some(path) = &request.log {
+        dup2_stderr(open_log(&path.0)?).context("stderr")?;
+    }
+    log::start(if request.log.is_some() { Reader::File } else { Reader::Caller });
     std::env::set_current_dir("/").context("change to /")?;
     let server = mount(&request)?;
-    Ok((server, Descriptors { null, log }))
+    Ok(Begun { server, null, has_log: request.log.is_some() })
 }
 
 fn open_log(path: &Path) -> anyhow::Result<File> {
@@ -120,6 +126,9 @@ fn mount(request: &ServeRequest) -> anyhow::Result<Server> {
     raise_open_files();
     let terminator = Terminator::new()?;
     let union = Union::open(&union_options(request)?).map_err(ServeError::of_union)?;
+    for warning in union.warnings() {
+        tracing::info!("{warning}");
+    }
     let server = Server::mount(union, mountpoint, &serve_options(request)?).map_err(ServeError::of_fuse)?;
     terminator.watch(mountpoint)?;
     Ok(server)
@@ -127,6 +136,7 @@ fn mount(request: &ServeRequest) -> anyhow::Result<Server> {
 
 fn serve(server: Server) -> anyhow::Result<Exit> {
     server.run().context("serve")?;
+    tracing::info!("unmounted");
     Ok(Exit::Success)
 }
 
