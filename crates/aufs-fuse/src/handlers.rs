@@ -568,9 +568,9 @@ impl Filesystem for Served {
             Err(errno) => return reply.error(errno),
         };
         for it in entries {
-            // The kernel takes no lookup for these two, nor for what comes with node number 0.
+            // The kernel takes no lookup for these two, but shows their numbers.
             let is_full = if it.name == "." || it.name == ".." {
-                let attr = file_attr(&Attr { mode: it.file_type.as_raw_mode(), ..nothing() }, 0);
+                let attr = file_attr(&Attr { mode: it.file_type.as_raw_mode(), ..nothing() }, it.ino);
                 reply.add(INodeNo(it.ino), it.next_offset, &it.name, &Duration::ZERO, &attr, Generation(0))
             } else {
                 let found = match self.shared.union.lookup(&dir.node, &it.name) {

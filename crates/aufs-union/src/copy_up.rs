@@ -45,7 +45,7 @@ impl Union {
     ///
     /// - `EROFS`: each branch at or above the entry is read-only.
     /// - `ENOSPC`, `EDQUOT`: the writable branch is full.
-    /// - `EPERM`, `EOPNOTSUPP`: an owner or attribute could not be kept.
+    /// - `EPERM`, `EOPNOTSUPP`: an owner or attribute could not be kept, or the entry is immutable.
     /// - else what the branches report.
     pub fn copy_up(&self, node: &Arc<Node>, keep: Keep) -> Result<bool, UnionError> {
         self.copy_node_up(node, keep).during("copy up", &node.path_for_messages())
@@ -67,6 +67,7 @@ impl Union {
         if branch < target {
             return Err(UnionErrorKind::NoWritableBranch);
         }
+        self.refuse_immutable(node)?;
         let (mut draft, stat) = self.on_entry(node, |_, entry| self.draft_of(entry, keep))?;
         for _ in 0..ATTEMPTS {
             let Some(name) = node.spot.read().primary().cloned() else {

@@ -1,7 +1,6 @@
 //! Open files: reading where the bytes are, writing where they may be.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -132,20 +131,28 @@ impl Union {
             .during("read", &open.node.path_for_messages())
     }
 
-    /// Writes `bytes` at `offset`, after copying the file up where it must be.
+    /// Writes `bytes` at `offset`, after copying the file up where it must be; returns how many it wrote.
     ///
     /// # Errors
     ///
-    /// As [`Union::copy_up`], and what `pwrite(2)` reports.
+    /// As [`Union::copy_up`], and what `pwrite(2)` reports when nothing could be written.
     pub fn write_at(&self, open: &OpenFile, bytes: &[u8], offset: u64) -> Result<usize, UnionError> {
         self.writable_file(open, Keep::All)
             .and_then(|file| {
-                file.write_all_at(bytes, offset).map_err(|error| {
-                    UnionErrorKind::Branch(Errno::from_io_error(&error).unwrap_or(Errno::IO))
-                })
+                let mut done = 0;
+                while done < bytes.len() {
+                    match rustix::io::pwrite(&*file, &bytes[done..], offset + done as u64) {
+                        Ok(0) => break,
+                        Ok(count) => done += count,
+                        Err(Errno::INTR) => (),
+                        // A full disk: the caller learns what got there first.
+                        Err(_) if done != 0 => break,
+                        Err(errno) => return Err(errno.into()),
+                    }
+                }
+                Ok(done)
             })
-            .during("write", &open.node.path_for_messages())?;
-        Ok(bytes.len())
+            .during("write", &open.node.path_for_messages())
     }
 
     /// Flushes the file to its disk.

@@ -104,8 +104,8 @@ impl Union {
         Ok(Some(()))
     }
 
-    /// A host would refuse to remove an immutable or append-only file, but writes its whiteout gladly.
-    fn refuse_immutable(&self, node: &Arc<Node>) -> Outcome<()> {
+    /// A host refuses to change an immutable or append-only file, but would gladly write its copy or whiteout.
+    pub(crate) fn refuse_immutable(&self, node: &Arc<Node>) -> Outcome<()> {
         if self.writable_branch() == Some(node.branch()) {
             return Ok(()); // The host itself refuses.
         }
