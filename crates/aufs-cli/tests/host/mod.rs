@@ -14,6 +14,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use aufs_testkit::needs::{Need, missing};
@@ -24,10 +25,16 @@ use tempfile::TempDir;
 #[derive(Debug)]
 pub struct Host {
     dir: TempDir,
+    _turn: MutexGuard<'static, ()>,
 }
+
+/// One test of a program at a time: a process that another test forks holds our open files
+/// until it executes, and a mount with open files is busy.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 impl Host {
     pub fn new() -> Self {
+        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let dir = TempDir::new().unwrap();
         for (name, content) in [("u", "upper"), ("l1", "first"), ("l2", "second")] {
             fs::create_dir(dir.path().join(name)).unwrap();
@@ -43,7 +50,7 @@ impl Host {
             nix::sys::stat::FchmodatFlags::FollowSymlink,
         )
         .unwrap();
-        Self { dir }
+        Self { dir, _turn: turn }
     }
 
     pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
