@@ -1,5 +1,7 @@
 //! The union on plain directories, one promise a test.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot prepare its tree has failed")]
+
 use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
