@@ -4,6 +4,7 @@ pub mod error;
 pub mod kernel;
 pub mod mounter;
 pub mod option;
+mod overlay_marks;
 pub mod remount;
 pub mod request;
 pub mod server;

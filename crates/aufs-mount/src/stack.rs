@@ -16,6 +16,7 @@ use nix::unistd::{AccessFlags, faccessat};
 
 use crate::error::{MountError, MountErrorKind};
 use crate::option::{MountOptions, Warning, path_line};
+use crate::overlay_marks;
 
 /// Most branches in one stack: what an index of 16 bits counts.
 pub const BRANCHES_MAX: usize = 65_535;
@@ -206,16 +207,9 @@ fn check_workdir(given: &Path, upper: &Place, branches: &[Place]) -> Result<Path
     Ok(place.path)
 }
 
-/// Looks at the roots of the branches only; deeper markers are the union's to notice.
 fn find_overlay_markers(branches: &[BranchSpec]) -> Option<Warning> {
-    let mut names = [0_u8; 4096];
     branches.iter().find_map(|branch| {
-        // A list that cannot be read, or is longer, is no reason to refuse or to warn.
-        let len = rustix::fs::listxattr(&branch.path, &mut names[..]).unwrap_or(0);
-        let marker = names[..len]
-            .split(|it| *it == 0)
-            .find(|it| it.starts_with(b"trusted.overlay.") || it.starts_with(b"user.overlay."))?;
-        let marker = String::from_utf8_lossy(marker).into_owned();
+        let marker = overlay_marks::find(&branch.path)?;
         Some(Warning::OverlayMarkers { path: path_line(&branch.path), marker })
     })
 }

@@ -50,17 +50,18 @@ pub fn unmount(mountpoint: &Path, options: &UnmountOptions) -> Result<(), MountE
     let failed = |kind: MountErrorKind| kind.during("unmount", mountpoint);
     let path = resolve(mountpoint).map_err(failed)?;
     let entry = find(&path).map_err(failed)?;
-    let server = if entry.fs_type == FUSE_TYPE { server_of(&path) } else { None };
+    // A lazy unmount waits for nobody, least of all for a stuck server to say who it is.
+    let server = if entry.fs_type == FUSE_TYPE && !options.lazy { server_of(&path) } else { None };
     detach(&path, options.lazy).map_err(failed)?;
     match server {
-        Some((pid, pidfd)) if !options.lazy => {
+        Some((pid, pidfd)) => {
             if wait_for_end(&pidfd, options.wait).map_err(failed)? {
                 Ok(())
             } else {
                 Err(failed(MountErrorKind::ServerLingers { pid, seconds: options.wait.as_secs() }))
             }
         }
-        _ => Ok(()),
+        None => Ok(()),
     }
 }
 
@@ -103,25 +104,22 @@ fn detach_by_helper(mountpoint: &Path, lazy: bool) -> Result<(), MountErrorKind>
     }
 }
 
-/// Makes a mount point absolute without asking the mount, whose server may be dead.
+/// Makes a mount point absolute; does not ask the mount itself, whose server may be dead or stuck.
 pub(crate) fn resolve(mountpoint: &Path) -> Result<PathBuf, MountErrorKind> {
     let refuse = |error: std::io::Error| match Errno::from_raw(error.raw_os_error().unwrap_or(0)) {
         Errno::ENOENT => MountErrorKind::Missing,
         Errno::ENOTDIR => MountErrorKind::NotDirectory,
+        Errno::ENOTCONN => MountErrorKind::DeadMount,
         errno => MountErrorKind::Inaccessible(errno),
     };
-    match fs::canonicalize(mountpoint) {
-        Ok(path) => Ok(path),
-        Err(error) if error.raw_os_error() == Some(Errno::ENOTCONN as i32) => {
-            let name = mountpoint.file_name().ok_or(MountErrorKind::DeadMount)?;
-            let parent = match mountpoint.parent() {
-                Some(parent) if !parent.as_os_str().is_empty() => parent,
-                _ => Path::new("."),
-            };
-            Ok(fs::canonicalize(parent).map_err(refuse)?.join(name))
+    if let Some(name) = mountpoint.file_name() {
+        let parent = mountpoint.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let path = fs::canonicalize(parent).map_err(refuse)?.join(name);
+        if find(&path).is_ok() {
+            return Ok(path);
         }
-        Err(error) => Err(refuse(error)),
     }
+    fs::canonicalize(mountpoint).map_err(refuse)
 }
 
 /// Finds the mount at an absolute path.

@@ -166,7 +166,7 @@ pub enum Warning {
     #[error("context= does nothing with the fuse mounter")]
     ContextUnused,
     /// A branch looks like the upper directory of an overlay mount.
-    #[error("{path} holds overlayfs markers ({marker}); they have no meaning in an aufs branch")]
+    #[error("{path} was written by overlayfs ({marker}); its deletions have no meaning in an aufs branch")]
     OverlayMarkers {
         /// The first such branch.
         path: String,
