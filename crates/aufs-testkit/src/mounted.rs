@@ -45,6 +45,14 @@ impl Mounted {
         Self { calls, mounter, options, read_only, caller: None }
     }
 
+    /// A plain directory in the place of the union; mounting it is refused.
+    pub fn plain(directory: PathBuf) -> Self {
+        let calls = HostCalls { branches: directory.clone(), mountpoint: directory };
+        let nothing =
+            Mounter::Command { mount: Vec::new(), unmount: Vec::new(), extra_options: String::new() };
+        Self::new(calls, nothing, String::new(), false)
+    }
+
     fn mountpoint(&self) -> &PathBuf {
         &self.calls.mountpoint
     }

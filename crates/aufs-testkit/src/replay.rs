@@ -61,6 +61,18 @@ pub fn replay<S: Subject>(
     Ok(got)
 }
 
+/// Makes one call that needs no handle, and returns its result.
+///
+/// # Errors
+///
+/// Only [`Fault::Broken`] and [`Fault::Unsupported`]; a refusal is a result.
+pub fn call<S: Subject>(subject: &mut S, op: &Op, since: &Since) -> Outcome<StepResult> {
+    Ok(match refused(apply_to_path(subject, op, since))? {
+        Ok(ret) => StepResult { ret, err: None },
+        Err(name) => StepResult { ret: Value::Null, err: Some(name) },
+    })
+}
+
 /// Nanoseconds since the epoch, less a second for coarse clocks.
 pub fn start_of_scenario() -> i128 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -152,7 +164,7 @@ impl<S: Subject> Player<'_, S> {
             }
             Op::Kill { h } => process::kill(self.children.remove(h).ok_or(Fault::NoHandle)?)?,
             _ if is_on_handle(op) => return self.apply_to_handle(op),
-            _ => return self.apply_to_path(op),
+            _ => return apply_to_path(self.subject, op, &self.since),
         }
         Ok(json!("ok"))
     }
@@ -214,59 +226,6 @@ impl<S: Subject> Player<'_, S> {
         Ok(json!("ok"))
     }
 
-    fn apply_to_path(&mut self, op: &Op) -> Outcome<Value> {
-        let since = self.since.clone();
-        let on = &mut *self.subject;
-        match op {
-            Op::Stat { path } | Op::Lstat { path } => {
-                let last = if matches!(op, Op::Stat { .. }) { Final::Follow } else { Final::Itself };
-                let mut seen = seen_from(&on.stat(path, last)?, &since);
-                if path == "." {
-                    seen.mtime = None;
-                }
-                return to_value(seen);
-            }
-            Op::Exists { path } => return Ok(refused(on.stat(path, Final::Itself))?.is_ok().into()),
-            Op::Access { path, mode } => {
-                let access = Access::from_bits_retain((*mode).into());
-                return Ok(refused(on.access(path, access))?.is_ok().into());
-            }
-            Op::ReadFile { path, n } => {
-                let mut handle = on.open(path, OFlags::RDONLY, Mode::empty())?;
-                return Ok(text_of(&on.read(&mut handle, n.unwrap_or(4096), Position::Current)?).into());
-            }
-            Op::WriteFile { path, data, mode } => {
-                let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY;
-                let mut handle = on.open(path, flags, mode_or(mode.as_ref(), 0o644)?)?;
-                return Ok(on.write(&mut handle, &bytes_of(data), Position::Current)?.into());
-            }
-            Op::AppendFile { path, data } => {
-                let mut handle = on.open(path, OFlags::WRONLY | OFlags::APPEND, Mode::empty())?;
-                return Ok(on.write(&mut handle, &bytes_of(data), Position::Current)?.into());
-            }
-            Op::Overwrite { path, data, off } => {
-                let mut handle = on.open(path, OFlags::WRONLY, Mode::empty())?;
-                let at = Position::At(off.unwrap_or(0));
-                return Ok(on.write(&mut handle, &bytes_of(data), at)?.into());
-            }
-            Op::Getxattr { path, name } => return Ok(text_of(&on.getxattr(path, name)?).into()),
-            Op::Listxattr { path } => return Ok(on.listxattr(path)?.into()),
-            Op::Readlink { path } => return Ok(on.readlink(path)?.into()),
-            Op::Ls { path } => return Ok(on.list(path)?.into()),
-            Op::Readdir { path } => return list_with_kinds(on, path),
-            Op::Lsr { path } => {
-                let mut found = Vec::new();
-                list_below(on, path, "", &mut found)?;
-                found.sort();
-                return Ok(found.into());
-            }
-            Op::Pathconf { path, name } if name == "PC_NAME_MAX" => return Ok(on.name_max(path)?.into()),
-            Op::Fill { path, size } => return fill(on, path, *size),
-            _ => change(on, op)?,
-        }
-        Ok(json!("ok"))
-    }
-
     fn in_branch(&mut self, path: &str) -> Outcome<Value> {
         let mut holding = Vec::new();
         for branch in &self.scenario.branches {
@@ -277,6 +236,57 @@ impl<S: Subject> Player<'_, S> {
         }
         Ok(holding.into())
     }
+}
+
+fn apply_to_path<S: Subject>(on: &mut S, op: &Op, since: &Since) -> Outcome<Value> {
+    match op {
+        Op::Stat { path } | Op::Lstat { path } => {
+            let last = if matches!(op, Op::Stat { .. }) { Final::Follow } else { Final::Itself };
+            let mut seen = seen_from(&on.stat(path, last)?, since);
+            if path == "." {
+                seen.mtime = None;
+            }
+            return to_value(seen);
+        }
+        Op::Exists { path } => return Ok(refused(on.stat(path, Final::Itself))?.is_ok().into()),
+        Op::Access { path, mode } => {
+            let access = Access::from_bits_retain((*mode).into());
+            return Ok(refused(on.access(path, access))?.is_ok().into());
+        }
+        Op::ReadFile { path, n } => {
+            let mut handle = on.open(path, OFlags::RDONLY, Mode::empty())?;
+            return Ok(text_of(&on.read(&mut handle, n.unwrap_or(4096), Position::Current)?).into());
+        }
+        Op::WriteFile { path, data, mode } => {
+            let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY;
+            let mut handle = on.open(path, flags, mode_or(mode.as_ref(), 0o644)?)?;
+            return Ok(on.write(&mut handle, &bytes_of(data), Position::Current)?.into());
+        }
+        Op::AppendFile { path, data } => {
+            let mut handle = on.open(path, OFlags::WRONLY | OFlags::APPEND, Mode::empty())?;
+            return Ok(on.write(&mut handle, &bytes_of(data), Position::Current)?.into());
+        }
+        Op::Overwrite { path, data, off } => {
+            let mut handle = on.open(path, OFlags::WRONLY, Mode::empty())?;
+            let at = Position::At(off.unwrap_or(0));
+            return Ok(on.write(&mut handle, &bytes_of(data), at)?.into());
+        }
+        Op::Getxattr { path, name } => return Ok(text_of(&on.getxattr(path, name)?).into()),
+        Op::Listxattr { path } => return Ok(on.listxattr(path)?.into()),
+        Op::Readlink { path } => return Ok(on.readlink(path)?.into()),
+        Op::Ls { path } => return Ok(on.list(path)?.into()),
+        Op::Readdir { path } => return list_with_kinds(on, path),
+        Op::Lsr { path } => {
+            let mut found = Vec::new();
+            list_below(on, path, "", &mut found)?;
+            found.sort();
+            return Ok(found.into());
+        }
+        Op::Pathconf { path, name } if name == "PC_NAME_MAX" => return Ok(on.name_max(path)?.into()),
+        Op::Fill { path, size } => return fill(on, path, *size),
+        _ => change(on, op)?,
+    }
+    Ok(json!("ok"))
 }
 
 /// Operations that change something and return nothing.

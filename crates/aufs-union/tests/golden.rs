@@ -9,5 +9,10 @@ use aufs_testkit::needs::Need;
 use aufs_testkit::trials::{self, Suite};
 
 fn main() -> ExitCode {
-    trials::main(&[Suite { subject: "direct", target: Target::Direct, needs: vec![Need::Root], may_pass: false }])
+    trials::main(&[Suite {
+        subject: "direct",
+        target: Target::Direct,
+        needs: vec![Need::Root],
+        may_pass: false,
+    }])
 }

@@ -32,21 +32,21 @@ pub(super) fn rename(
     direct.refuse_read_only()?;
     let (old_dir, new_dir) = (old.dir()?.clone(), new.dir()?.clone());
     let moved = old.clone().existing()?;
+    match (mode, &new.found) {
+        (RenameMode::NoReplace, Some(_)) => return Err(Errno::EXIST.into()),
+        (RenameMode::Exchange, None) => return Err(Errno::NOENT.into()),
+        _ => {}
+    }
     if lies_in(&new, &moved) {
         return Err(Errno::INVAL.into());
     }
     if let Some(taken) = &new.found {
-        if mode == RenameMode::NoReplace {
-            return Err(Errno::EXIST.into());
-        }
         if lies_in(&old, taken) {
             return Err(if mode == RenameMode::Exchange { Errno::INVAL } else { Errno::NOTEMPTY }.into());
         }
         if Arc::ptr_eq(&taken.node, &moved.node) {
             return Ok(()); // Two names of one file: nothing to do, says rename(2).
         }
-    } else if mode == RenameMode::Exchange {
-        return Err(Errno::NOENT.into());
     }
     caller.may_delete(&old_dir.attr, &moved.attr)?;
     match &new.found {
