@@ -1,6 +1,11 @@
 //! What a test needs of the machine, and what happens where it is missing.
 
+use std::fmt;
 use std::fs::OpenOptions;
+use std::sync::OnceLock;
+
+use aufs_host::fuse_probe::{FuseProbe, probe};
+use aufs_host::private_child::Namespaces;
 
 /// Something that not every machine offers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,6 +14,8 @@ pub enum Need {
     Root,
     /// `/dev/fuse`, openable.
     Fuse,
+    /// A kernel that reads and writes backing files of FUSE itself.
+    Passthrough,
     /// Overlayfs in the kernel.
     Overlay,
 }
@@ -19,6 +26,7 @@ impl Need {
         match self {
             Self::Root => "root",
             Self::Fuse => "fuse",
+            Self::Passthrough => "passthrough",
             Self::Overlay => "overlay",
         }
     }
@@ -33,6 +41,7 @@ impl Need {
                 .open("/dev/fuse")
                 .err()
                 .map(|error| format!("needs /dev/fuse: {error}")),
+            Self::Passthrough => passthrough_refusal(),
             Self::Overlay => {
                 let listed = std::fs::read_to_string("/proc/filesystems").is_ok_and(|text| {
                     text.lines().any(|line| line.split('\t').next_back() == Some("overlay"))
@@ -41,6 +50,21 @@ impl Need {
             }
         }
     }
+}
+
+/// Why a trial of FUSE passthrough failed; the kernel is asked once.
+fn passthrough_refusal() -> Option<String> {
+    static REFUSAL: OnceLock<Option<String>> = OnceLock::new();
+    let refuse = |why: &dyn fmt::Debug| Some(format!("needs FUSE passthrough: {why:?}"));
+    let try_it = || match tempfile::tempdir() {
+        Err(error) => refuse(&error),
+        Ok(scratch) => match probe(Namespaces::Mount, scratch.path()) {
+            Ok(FuseProbe { backing_open: Some(Ok(())), .. }) => None,
+            Ok(answer) => refuse(&answer.backing_open),
+            Err(error) => refuse(&error),
+        },
+    };
+    REFUSAL.get_or_init(try_it).clone()
 }
 
 /// The reason to skip a test that has `needs`, if there is one.
