@@ -1,23 +1,23 @@
 //! What a test needs of the machine, and what happens where it is missing.
 
-use std::fmt;
 use std::fs::OpenOptions;
-use std::sync::OnceLock;
-
-use aufs_host::fuse_probe::{FuseProbe, probe};
-use aufs_host::private_child::Namespaces;
 
 /// Something that not every machine offers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub enum Need {
     /// To be root, with all its rights.
     Root,
     /// `/dev/fuse`, openable.
     Fuse,
-    /// A kernel that reads and writes backing files of FUSE itself.
-    Passthrough,
     /// Overlayfs in the kernel.
     Overlay,
+    /// What only the test itself can try.
+    Other {
+        /// Its name in `REQUIRE`.
+        name: &'static str,
+        /// Says why it is missing.
+        missing: fn() -> Option<String>,
+    },
 }
 
 impl Need {
@@ -26,8 +26,8 @@ impl Need {
         match self {
             Self::Root => "root",
             Self::Fuse => "fuse",
-            Self::Passthrough => "passthrough",
             Self::Overlay => "overlay",
+            Self::Other { name, .. } => name,
         }
     }
 
@@ -41,7 +41,7 @@ impl Need {
                 .open("/dev/fuse")
                 .err()
                 .map(|error| format!("needs /dev/fuse: {error}")),
-            Self::Passthrough => passthrough_refusal(),
+            Self::Other { missing, .. } => missing(),
             Self::Overlay => {
                 let listed = std::fs::read_to_string("/proc/filesystems").is_ok_and(|text| {
                     text.lines().any(|line| line.split('\t').next_back() == Some("overlay"))
@@ -50,21 +50,6 @@ impl Need {
             }
         }
     }
-}
-
-/// Why a trial of FUSE passthrough failed; the kernel is asked once.
-fn passthrough_refusal() -> Option<String> {
-    static REFUSAL: OnceLock<Option<String>> = OnceLock::new();
-    let refuse = |why: &dyn fmt::Debug| Some(format!("needs FUSE passthrough: {why:?}"));
-    let try_it = || match tempfile::tempdir() {
-        Err(error) => refuse(&error),
-        Ok(scratch) => match probe(Namespaces::Mount, scratch.path()) {
-            Ok(FuseProbe { backing_open: Some(Ok(())), .. }) => None,
-            Ok(answer) => refuse(&answer.backing_open),
-            Err(error) => refuse(&error),
-        },
-    };
-    REFUSAL.get_or_init(try_it).clone()
 }
 
 /// The reason to skip a test that has `needs`, if there is one.
