@@ -73,8 +73,34 @@ pub struct Stack {
     pub subject: Subject,
     /// Where it lies.
     pub backing: String,
-    /// How many layers it has.
+    /// Which layers it shows.
+    pub tree: TreeKey,
+}
+
+/// Layers that are built once for all subjects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TreeKey {
+    /// How many layers there are.
     pub n_layers: u32,
+    /// What lies in them.
+    pub content: TreeContent,
+}
+
+/// What lies in layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum TreeContent {
+    /// The measured files of all cells.
+    Files,
+    /// The same files whatever the height, so that the cost of mounting can be compared.
+    Image,
+}
+
+impl Params {
+    /// The layers that the cell is measured on.
+    pub fn tree(&self) -> TreeKey {
+        let content = if self.model == "mount" { TreeContent::Image } else { TreeContent::Files };
+        TreeKey { n_layers: self.n_layers, content }
+    }
 }
 
 impl Cell {
@@ -85,11 +111,7 @@ impl Cell {
 
     /// The mount that the cell is measured on.
     pub fn stack(&self) -> Stack {
-        Stack {
-            subject: self.subject(),
-            backing: self.params.backing.clone(),
-            n_layers: self.params.n_layers,
-        }
+        Stack { subject: self.subject(), backing: self.params.backing.clone(), tree: self.params.tree() }
     }
 }
 

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use crate::cell::Params;
+use crate::cell::{Params, TreeContent, TreeKey};
 use crate::error::{At as _, BenchError, BenchErrorKind, Result};
 use crate::matrix::expand::PlannedCell;
 use crate::model;
@@ -60,6 +60,10 @@ pub struct LayerStack {
     pub tree_bytes: u64,
 }
 
+/// Files of an image tree, spread over its layers, and the length of each: 16 MiB in all.
+const IMAGE_FILES: u64 = 256;
+const IMAGE_FILE_BYTES: u64 = 64 << 10;
+
 /// Path of a file that every stack has in its lowest layer; no cell measures it.
 pub const WARM_FILE: &str = "data/warm";
 
@@ -75,11 +79,11 @@ fn path_of(params: &Params, index: u32) -> PathBuf {
     path.join("f")
 }
 
-/// The files that each parameter set of height `n_layers` on `backing` needs.
-pub fn plan(cells: &[PlannedCell], backing: &str, n_layers: u32) -> BTreeMap<Params, Vec<FileSpec>> {
+/// The files that each parameter set of the tree `key` on `backing` needs.
+pub fn plan(cells: &[PlannedCell], backing: &str, key: TreeKey) -> BTreeMap<Params, Vec<FileSpec>> {
     let mut counts: BTreeMap<&Params, u32> = BTreeMap::new();
     for PlannedCell { cell, files } in cells {
-        if cell.params.backing == backing && cell.params.n_layers == n_layers {
+        if cell.params.backing == backing && cell.params.tree() == key {
             let most = counts.entry(&cell.params).or_insert(*files);
             *most = (*files).max(*most);
         }
@@ -101,18 +105,23 @@ pub fn plan(cells: &[PlannedCell], backing: &str, n_layers: u32) -> BTreeMap<Par
 pub fn planned_bytes(cells: &[PlannedCell], backing: &str) -> u64 {
     let on_backing = cells.iter().filter(|it| it.cell.params.backing == backing);
     // One copy in the layer (counted once for each driver, so far too much for most), one above.
-    on_backing.map(|it| 2 * u64::from(it.files) * (it.cell.params.file_bytes + 8192)).sum()
+    let image_bytes = 2 * IMAGE_FILES * (IMAGE_FILE_BYTES + 4096);
+    let of_cell = |it: &PlannedCell| match it.cell.params.tree().content {
+        TreeContent::Files => 2 * u64::from(it.files) * (it.cell.params.file_bytes + 8192),
+        TreeContent::Image => 2 * image_bytes,
+    };
+    on_backing.map(of_cell).sum()
 }
 
 impl LayerStack {
-    /// Writes `n_layers` layers below `root`.
+    /// Writes the layers of `key` below `root`.
     ///
     /// # Errors
     ///
     /// Any I/O error while writing, a full disk most likely.
     pub fn build(
         root: &Path,
-        n_layers: u32,
+        TreeKey { n_layers, content }: TreeKey,
         files: BTreeMap<Params, Vec<FileSpec>>,
         pattern: &Pattern,
     ) -> Result<Self> {
@@ -134,8 +143,13 @@ impl LayerStack {
         if let Some(lowest) = dirs.last() {
             write_file(&lowest.join(WARM_FILE), 0, 4096, pattern)?;
         }
+        let image_files = if content == TreeContent::Image { IMAGE_FILES } else { 0 };
+        for index in 0..image_files {
+            let dir = &dirs[index as usize % dirs.len()];
+            write_file(&dir.join(format!("data/image-{index}")), index, IMAGE_FILE_BYTES, pattern)?;
+        }
         let measured_bytes: u64 = at.iter().map(|file| file.len_bytes).sum();
-        let tree_bytes = measured_bytes + 64 * u64::from(n_layers) + 4096;
+        let tree_bytes = measured_bytes + image_files * IMAGE_FILE_BYTES + 64 * u64::from(n_layers) + 4096;
         Ok(Self { dirs, files, tree_bytes })
     }
 
@@ -205,6 +219,8 @@ mod tests {
     use super::*;
     use crate::cell::{Cache, Cell};
 
+    const KEY: TreeKey = TreeKey { n_layers: 3, content: TreeContent::Files };
+
     fn planned(dir_depth: u32, files: u32) -> PlannedCell {
         let params = Params {
             model: "copy-up".to_owned(),
@@ -225,8 +241,8 @@ mod tests {
     fn files_lie_in_their_layer_and_changes_are_found() {
         let root = tempfile::tempdir().unwrap();
         let pattern = Pattern::default();
-        let files = plan(&[planned(1, 3), planned(4, 2)], "dir", 3);
-        let stack = LayerStack::build(root.path(), 3, files, &pattern).unwrap();
+        let files = plan(&[planned(1, 3), planned(4, 2)], "dir", KEY);
+        let stack = LayerStack::build(root.path(), KEY, files, &pattern).unwrap();
         assert_eq!(stack.dirs.len(), 3);
         assert!(root.path().join("2/data/copy-up-100-2-fresh-2").is_file());
         assert!(root.path().join("2/deep/copy-up-100-2-fresh-d4/1/2/3/f").is_file());
@@ -245,7 +261,8 @@ mod tests {
 
     #[test]
     fn other_backings_and_heights_need_nothing() {
-        assert!(plan(&[planned(1, 3)], "tmpfs", 3).is_empty());
-        assert!(plan(&[planned(1, 3)], "dir", 2).is_empty());
+        assert!(plan(&[planned(1, 3)], "tmpfs", KEY).is_empty());
+        assert!(plan(&[planned(1, 3)], "dir", TreeKey { n_layers: 2, ..KEY }).is_empty());
+        assert!(plan(&[planned(1, 3)], "dir", TreeKey { content: TreeContent::Image, ..KEY }).is_empty());
     }
 }

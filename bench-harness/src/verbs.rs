@@ -83,7 +83,7 @@ fn list(args: &ListArgs) -> Result<Exit> {
         println!("{:<16} {:<12} {state}", it.name, it.options);
     }
     println!("models: {}", listing.models.join(", "));
-    println!("cells of matrix {}: {}", matrix.name, listing.cells);
+    println!("matrix {}: {} cells. {}", matrix.name, listing.cells, matrix.about);
     Ok(Exit::Success)
 }
 

@@ -23,6 +23,7 @@ pub use aufs_fuse::aufs_binary;
 pub use flat::remove_trees;
 pub use view::{Branch, View};
 
+use crate::cell::{TreeContent, TreeKey};
 use crate::error::{At as _, BenchError, BenchErrorKind, Result};
 use crate::layers::{LayerStack, WARM_FILE};
 use crate::pattern::Pattern;
@@ -125,7 +126,8 @@ pub fn probe(driver: &dyn Driver, options: &str, dir: &Path) -> Result<(), Strin
 /// Mounts two layers, reads from the lower one through the mount, writes to it, unmounts.
 fn trial(driver: &dyn Driver, options: &str, dir: &Path) -> Result<()> {
     let scratch = tempfile::Builder::new().prefix("t").tempdir_in(dir).at("create trial in", dir)?;
-    let stack = LayerStack::build(&scratch.path().join("l"), 2, Default::default(), &Pattern::default())?;
+    let key = TreeKey { n_layers: 2, content: TreeContent::Files };
+    let stack = LayerStack::build(&scratch.path().join("l"), key, Default::default(), &Pattern::default())?;
     let home = scratch.path().join("h");
     fs::create_dir(&home).at("create", &home)?;
     let imported = driver.import(&stack, &home)?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use crate::backing::{self, Backing};
-use crate::cell::{Stack, Subject};
+use crate::cell::{Stack, Subject, TreeKey};
 use crate::driver::{self, Driver, Imported};
 use crate::error::{At as _, BenchError, BenchErrorKind, Result};
 use crate::layers::{self, LayerStack};
@@ -27,8 +27,8 @@ pub struct Bench {
     /// Backings by name.
     pub backings: BTreeMap<String, Backing>,
     /// Layers by backing and height.
-    pub layers: BTreeMap<(String, u32), LayerStack>,
-    imports: BTreeMap<(String, u32, String), Imported>,
+    pub layers: BTreeMap<(String, TreeKey), LayerStack>,
+    imports: BTreeMap<(String, TreeKey, String), Imported>,
     _scratch: TempDir,
 }
 
@@ -111,17 +111,18 @@ impl Bench {
         for stack in &stacks {
             interrupt.check()?;
             let dir = self.backing(&stack.backing)?.dir.clone();
-            let key = (stack.backing.clone(), stack.n_layers);
+            let key = (stack.backing.clone(), stack.tree);
+            let name = format!("{}{:?}", stack.tree.n_layers, stack.tree.content);
             if !self.layers.contains_key(&key) {
-                let files = layers::plan(cells, &stack.backing, stack.n_layers);
-                let root = dir.join(format!("l{}", stack.n_layers));
-                let built = LayerStack::build(&root, stack.n_layers, files, &self.pattern)?;
+                let files = layers::plan(cells, &stack.backing, stack.tree);
+                let root = dir.join(format!("l{name}"));
+                let built = LayerStack::build(&root, stack.tree, files, &self.pattern)?;
                 self.layers.insert(key.clone(), built);
             }
             let (driver, layers) = (known(&stack.subject.driver)?, &self.layers[&key]);
-            let import_key = (stack.backing.clone(), stack.n_layers, stack.subject.driver.clone());
+            let import_key = (stack.backing.clone(), stack.tree, stack.subject.driver.clone());
             if !self.imports.contains_key(&import_key) {
-                let home = dir.join(format!("i-{}-{}", stack.subject.driver, stack.n_layers));
+                let home = dir.join(format!("i{name}-{}", stack.subject.driver));
                 fs::create_dir(&home).at("create", &home)?;
                 self.imports.insert(import_key, driver.import(layers, &home)?);
             }
@@ -135,7 +136,7 @@ impl Bench {
     ///
     /// They were not built.
     pub fn layers_of(&self, stack: &Stack) -> Result<&LayerStack> {
-        let built = self.layers.get(&(stack.backing.clone(), stack.n_layers));
+        let built = self.layers.get(&(stack.backing.clone(), stack.tree));
         built.ok_or_else(|| not_built(stack))
     }
 
@@ -145,7 +146,7 @@ impl Bench {
     ///
     /// They were not built.
     pub fn import_of(&self, stack: &Stack) -> Result<&Imported> {
-        let key = (stack.backing.clone(), stack.n_layers, stack.subject.driver.clone());
+        let key = (stack.backing.clone(), stack.tree, stack.subject.driver.clone());
         self.imports.get(&key).ok_or_else(|| not_built(stack))
     }
 

@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 
 /// Something that not every machine offers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub enum Need {
     /// To be root, with all its rights.
     Root,
@@ -11,6 +11,13 @@ pub enum Need {
     Fuse,
     /// Overlayfs in the kernel.
     Overlay,
+    /// What only the test itself can try.
+    Other {
+        /// Its name in `REQUIRE`.
+        name: &'static str,
+        /// Says why it is missing.
+        missing: fn() -> Option<String>,
+    },
 }
 
 impl Need {
@@ -20,6 +27,7 @@ impl Need {
             Self::Root => "root",
             Self::Fuse => "fuse",
             Self::Overlay => "overlay",
+            Self::Other { name, .. } => name,
         }
     }
 
@@ -33,6 +41,7 @@ impl Need {
                 .open("/dev/fuse")
                 .err()
                 .map(|error| format!("needs /dev/fuse: {error}")),
+            Self::Other { missing, .. } => missing(),
             Self::Overlay => {
                 let listed = std::fs::read_to_string("/proc/filesystems").is_ok_and(|text| {
                     text.lines().any(|line| line.split('\t').next_back() == Some("overlay"))

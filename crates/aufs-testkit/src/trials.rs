@@ -113,7 +113,7 @@ fn trials(suites: &[Suite]) -> Result<Vec<Trial>, KitError> {
 }
 
 fn trial_name(suite: &Suite, id: &str) -> String {
-    let need = if suite.needs.contains(&Need::Fuse) { "fuse" } else { "root" };
+    let need = if suite.needs.iter().any(|it| matches!(it, Need::Fuse)) { "fuse" } else { "root" };
     format!("{need}_{}::{id}", suite.subject)
 }
 
