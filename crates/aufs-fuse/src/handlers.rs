@@ -58,6 +58,11 @@ impl Served {
         }
     }
 
+    /// Pages of the last open are still right when nobody else writes to the branches.
+    fn cache_flags(&self) -> FopenFlags {
+        if self.shared.union.revalidates() { FopenFlags::empty() } else { FopenFlags::FOPEN_KEEP_CACHE }
+    }
+
     fn reply_empty(reply: ReplyEmpty, done: Result<(), Errno>) {
         match done {
             Ok(()) => reply.ok(),
@@ -106,7 +111,7 @@ fn reply_bytes(reply: ReplyXattr, size: u32, bytes: Result<Vec<u8>, Errno>) {
 
 impl Filesystem for Served {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        let wanted = InitFlags::FUSE_PARALLEL_DIROPS
+        let mut wanted = InitFlags::FUSE_PARALLEL_DIROPS
             | InitFlags::FUSE_ATOMIC_O_TRUNC
             | InitFlags::FUSE_DONT_MASK
             | InitFlags::FUSE_POSIX_ACL
@@ -114,6 +119,9 @@ impl Filesystem for Served {
             | InitFlags::FUSE_READDIRPLUS_AUTO
             | InitFlags::FUSE_CACHE_SYMLINKS
             | InitFlags::FUSE_ASYNC_DIO;
+        if self.shared.union.revalidates() {
+            wanted |= InitFlags::FUSE_AUTO_INVAL_DATA;
+        }
         if let Err(missing) = config.add_capabilities(wanted) {
             warn!(?missing, "an old kernel; going on without");
             let rest = wanted & !missing;
@@ -288,7 +296,7 @@ impl Filesystem for Served {
     fn open(&self, _req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         match self.shared.open(ino, flags, |file| reply.open_backing(file)) {
             Ok((_, Way::Moved)) => reply.error(Errno::ESTALE),
-            Ok((handle, Way::Cached)) => reply.opened(FileHandle(handle), FopenFlags::FOPEN_KEEP_CACHE),
+            Ok((handle, Way::Cached)) => reply.opened(FileHandle(handle), self.cache_flags()),
             Ok((handle, Way::Passthrough(id))) => {
                 reply.opened_passthrough(FileHandle(handle), FopenFlags::empty(), &id);
             }
@@ -527,7 +535,7 @@ impl Filesystem for Served {
             Some(id) => {
                 reply.created_passthrough(&ttl, &attr, Generation(0), handle, FopenFlags::empty(), &id);
             }
-            None => reply.created(&ttl, &attr, Generation(0), handle, FopenFlags::FOPEN_KEEP_CACHE),
+            None => reply.created(&ttl, &attr, Generation(0), handle, self.cache_flags()),
         }
     }
 
