@@ -4,201 +4,26 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use aufs_union::attr::{Attr, Creator, SetAttr, SetTime};
-use aufs_union::{DirEntry, Found, Keep, New, Node, RenameMode, Union, UnionError};
+use aufs_union::{Found, New, RenameMode, UnionError};
 use fuser::{
     Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig, LockOwner,
-    Notifier, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
+    OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
     ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow,
     WriteFlags,
 };
 use rustix::fs::{SeekFrom, XattrFlags};
 use tracing::warn;
 
-use crate::attributes::{FOREVER, errno_of, file_attr, host_device, kind_of, timespec_of};
-use crate::handles::{Handle, Handles};
-use crate::numbers::{Numbered, Numbers};
+use crate::attributes::{errno_of, file_attr, host_device, kind_of, timespec_of};
+use crate::handles::Handle;
+use crate::numbers::Numbered;
 use crate::passthrough::Way;
-
-/// The attribute of the root that names the server's process, for `aufs umount`.
-const SERVER_XATTR: &str = "user.aufs.server";
-/// Largest single read or write.
-const REQUEST_LEN_BYTES_MAX: u32 = 1 << 20;
-/// Entries taken from the union at a time while listing.
-const LISTING_CHUNK: usize = 256;
-
-/// What handlers and notifications share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) union: Union,
-    pub(crate) numbers: Numbers,
-    handles: Handles,
-    passes: AtomicBool,
-    /// How long names and attributes keep.
-    ttl: Duration,
-    notifier: OnceLock<Notifier>,
-}
-
-impl Shared {
-    pub(crate) fn new(union: Union, revalidate: bool) -> Self {
-        let numbers = Numbers::new(union.root());
-        let ttl = if revalidate { Duration::ZERO } else { FOREVER };
-        let handles = Handles::default();
-        Self { union, numbers, handles, passes: AtomicBool::new(false), ttl, notifier: OnceLock::new() }
-    }
-
-    /// Whether the kernel agreed to do the I/O itself.
-    pub(crate) fn passes(&self) -> bool {
-        self.passes.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn set_notifier(&self, notifier: Notifier) {
-        if self.notifier.set(notifier).is_err() {
-            warn!("the notifier is set already");
-        }
-    }
-
-    fn node(&self, number: INodeNo) -> Result<Arc<Numbered>, Errno> {
-        self.numbers.get(number.0).ok_or(Errno::ESTALE)
-    }
-
-    fn handle(&self, number: FileHandle) -> Result<Arc<Handle>, Errno> {
-        self.handles.get(number.0).ok_or(Errno::EBADF)
-    }
-
-    /// Returns how long attributes of `numbered` keep.
-    fn attr_ttl(&self, numbered: &Numbered) -> Duration {
-        // Through a mapping the kernel writes without a word, and an outdated number must not linger.
-        if numbered.passing.lock().has_writers() || !self.numbers.is_current(numbered) {
-            Duration::ZERO
-        } else {
-            self.ttl
-        }
-    }
-
-    /// As [`Shared::attr_ttl`], for a reply in which the node number stands for `st_ino` too.
-    fn entry_attr_ttl(&self, numbered: &Numbered) -> Duration {
-        if numbered.is_plain() { self.attr_ttl(numbered) } else { Duration::ZERO }
-    }
-
-    /// Makes the kernel ask again for the attributes of `number`.
-    fn invalidate(&self, number: u64) {
-        if let Some(notifier) = self.notifier.get()
-            && let Err(error) = notifier.inval_inode(INodeNo(number), -1, 0)
-        {
-            tracing::debug!(%error, number, "attributes not invalidated");
-        }
-    }
-
-    /// Opens a regular file in the way the kernel can use.
-    fn open(
-        &self,
-        number: INodeNo,
-        flags: OpenFlags,
-        register: impl FnOnce(&std::fs::File) -> io::Result<fuser::BackingId>,
-    ) -> Result<(u64, Way), Errno> {
-        let numbered = self.node(number)?;
-        let truncates = flags.0 & libc_flags::O_TRUNC != 0;
-        let is_writer = truncates || flags.0 & libc_flags::O_ACCMODE != libc_flags::O_RDONLY;
-        if !self.passes() {
-            let file = self.union.open_file(&numbered.node).map_err(|it| errno_of(&it))?;
-            if truncates {
-                self.truncate(&numbered.node)?;
-            }
-            // Every write comes by here, so the kernel keeps the attributes right itself.
-            let handle = Handle::new(numbered, false, false, Some(file));
-            return Ok((self.handles.insert(handle), Way::Cached));
-        }
-        let keep = is_writer.then_some(if truncates { Keep::First(0) } else { Keep::All });
-        let way = {
-            let mut passing = numbered.passing.lock();
-            if !self.numbers.is_current(&numbered) {
-                return Ok((0, Way::Moved));
-            }
-            let way = passing.open(&self.union, &numbered, keep, register).map_err(|it| errno_of(&it))?;
-            if matches!(way, Way::Moved) {
-                self.numbers.renumber(&numbered);
-            }
-            way
-        };
-        if is_writer || matches!(way, Way::Moved) {
-            self.invalidate(numbered.number);
-        }
-        if matches!(way, Way::Moved) {
-            return Ok((0, way));
-        }
-        let is_passthrough = matches!(way, Way::Passthrough(_));
-        let handle = Handle::new(Arc::clone(&numbered), is_writer, is_passthrough, None);
-        if truncates && let Err(errno) = self.truncate(&numbered.node) {
-            numbered.passing.lock().release(is_writer, is_passthrough);
-            return Err(errno);
-        }
-        Ok((self.handles.insert(handle), way))
-    }
-
-    fn truncate(&self, node: &Arc<Node>) -> Result<(), Errno> {
-        let change = SetAttr { len_bytes: Some(0), ..SetAttr::default() };
-        self.union.set_attributes(node, &change).map(drop).map_err(|it| errno_of(&it))
-    }
-
-    fn read(&self, handle: FileHandle, offset: u64, len_bytes: u32) -> Result<Vec<u8>, Errno> {
-        let handle = self.handle(handle)?;
-        let file = handle.file(&self.union).map_err(|it| errno_of(&it))?;
-        let mut buffer = vec![0; len_bytes.min(REQUEST_LEN_BYTES_MAX) as usize];
-        let count = self.union.read_at(&file, &mut buffer, offset).map_err(|it| errno_of(&it))?;
-        buffer.truncate(count);
-        Ok(buffer)
-    }
-
-    fn on_file<T>(
-        &self,
-        handle: FileHandle,
-        act: impl FnOnce(&aufs_union::OpenFile) -> Result<T, UnionError>,
-    ) -> Result<T, Errno> {
-        let handle = self.handle(handle)?;
-        handle.file(&self.union).and_then(|file| act(&file)).map_err(|it| errno_of(&it))
-    }
-
-    /// Returns the listing of `number` from `offset` on, `.` and `..` included.
-    fn list(&self, number: INodeNo, offset: u64) -> Result<(Arc<Numbered>, Vec<DirEntry>), Errno> {
-        let numbered = self.node(number)?;
-        let node = &numbered.node;
-        let mut entries = Vec::new();
-        for (name, of, at) in [(".", Arc::clone(node), 0), ("..", node.parent_or_self(), 1)] {
-            if offset <= at {
-                let (name, file_type) = (name.into(), of.file_type());
-                entries.push(DirEntry { name, ino: of.ino(), file_type, next_offset: at + 1 });
-            }
-        }
-        entries.extend(self.union.read_directory(node, offset, LISTING_CHUNK).map_err(|it| errno_of(&it))?);
-        Ok((numbered, entries))
-    }
-
-    fn xattr(&self, number: INodeNo, name: &OsStr) -> Result<Vec<u8>, Errno> {
-        let numbered = self.node(number)?;
-        if number.0 == Node::ROOT_ID && name == SERVER_XATTR {
-            return Ok(std::process::id().to_string().into_bytes());
-        }
-        match self.union.xattr(&numbered.node, name) {
-            Ok(Some(value)) => Ok(value),
-            Ok(None) => Err(Errno::ENODATA),
-            Err(error) => Err(errno_of(&error)),
-        }
-    }
-}
-
-/// The flags of `open(2)` as the kernel sends them.
-mod libc_flags {
-    use rustix::fs::OFlags;
-
-    pub(super) const O_ACCMODE: i32 = OFlags::ACCMODE.bits() as i32;
-    pub(super) const O_RDONLY: i32 = OFlags::RDONLY.bits() as i32;
-    pub(super) const O_TRUNC: i32 = OFlags::TRUNC.bits() as i32;
-}
+use crate::shared::{REQUEST_LEN_BYTES_MAX, Shared};
 
 /// The file system as the FUSE library sees it.
 #[derive(Debug)]
@@ -231,6 +56,11 @@ impl Served {
             Ok(attr) => reply.attr(&self.shared.attr_ttl(numbered), &file_attr(&attr, attr.ino)),
             Err(error) => reply.error(errno_of(&error)),
         }
+    }
+
+    /// Pages of the last open are still right when nobody else writes to the branches.
+    fn cache_flags(&self) -> FopenFlags {
+        if self.shared.union.revalidates() { FopenFlags::empty() } else { FopenFlags::FOPEN_KEEP_CACHE }
     }
 
     fn reply_empty(reply: ReplyEmpty, done: Result<(), Errno>) {
@@ -281,7 +111,7 @@ fn reply_bytes(reply: ReplyXattr, size: u32, bytes: Result<Vec<u8>, Errno>) {
 
 impl Filesystem for Served {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        let wanted = InitFlags::FUSE_PARALLEL_DIROPS
+        let mut wanted = InitFlags::FUSE_PARALLEL_DIROPS
             | InitFlags::FUSE_ATOMIC_O_TRUNC
             | InitFlags::FUSE_DONT_MASK
             | InitFlags::FUSE_POSIX_ACL
@@ -289,6 +119,9 @@ impl Filesystem for Served {
             | InitFlags::FUSE_READDIRPLUS_AUTO
             | InitFlags::FUSE_CACHE_SYMLINKS
             | InitFlags::FUSE_ASYNC_DIO;
+        if self.shared.union.revalidates() {
+            wanted |= InitFlags::FUSE_AUTO_INVAL_DATA;
+        }
         if let Err(missing) = config.add_capabilities(wanted) {
             warn!(?missing, "an old kernel; going on without");
             let rest = wanted & !missing;
@@ -463,7 +296,7 @@ impl Filesystem for Served {
     fn open(&self, _req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         match self.shared.open(ino, flags, |file| reply.open_backing(file)) {
             Ok((_, Way::Moved)) => reply.error(Errno::ESTALE),
-            Ok((handle, Way::Cached)) => reply.opened(FileHandle(handle), FopenFlags::FOPEN_KEEP_CACHE),
+            Ok((handle, Way::Cached)) => reply.opened(FileHandle(handle), self.cache_flags()),
             Ok((handle, Way::Passthrough(id))) => {
                 reply.opened_passthrough(FileHandle(handle), FopenFlags::empty(), &id);
             }
@@ -702,7 +535,7 @@ impl Filesystem for Served {
             Some(id) => {
                 reply.created_passthrough(&ttl, &attr, Generation(0), handle, FopenFlags::empty(), &id);
             }
-            None => reply.created(&ttl, &attr, Generation(0), handle, FopenFlags::FOPEN_KEEP_CACHE),
+            None => reply.created(&ttl, &attr, Generation(0), handle, self.cache_flags()),
         }
     }
 

@@ -12,5 +12,6 @@ mod numbers;
 pub mod options;
 mod passthrough;
 mod server;
+mod shared;
 
 pub use server::{FuseError, Server};

@@ -8,9 +8,10 @@ use fuser::{Config, INodeNo, Session, SessionACL};
 use rustix::io::Errno;
 use tracing::{debug, info};
 
-use crate::handlers::{Served, Shared};
+use crate::handlers::Served;
 use crate::kernel_mount;
 use crate::options::{DataMode, ServeOptions};
+use crate::shared::Shared;
 
 /// Why a union is not served.
 #[derive(Debug, thiserror::Error)]

@@ -118,6 +118,8 @@ impl Union {
         self.origins.lock().insert((copy.st_dev, copy.st_ino), node.ino());
         if origin.st_nlink != 1 {
             self.remember_linked(&copy, node);
+            // The other names must lead here too, also when nobody else remembers the node.
+            self.linked_copies.lock().push(Arc::clone(node));
         }
         Ok(true)
     }

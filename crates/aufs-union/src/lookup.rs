@@ -147,7 +147,10 @@ impl Union {
                 FileType::Directory => HeldEntry::Dir,
                 _ => HeldEntry::File,
             };
-            let needs_marker = entry != HeldEntry::File || reach == Reach::Bottom;
+            // A file decides at once, unless a directory above it makes aufs look further down.
+            let needs_marker = entry != HeldEntry::File
+                || reach == Reach::Bottom
+                || list.iter().any(|it| it.held.entry == HeldEntry::Dir);
             let hides_below = needs_marker
                 && self.branches[branch.as_usize()].honors_whiteouts
                 && marker::has_whiteout(&handle, name)?;

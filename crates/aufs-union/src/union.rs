@@ -60,6 +60,8 @@ pub struct Union {
     pub(crate) sync: bool,
     /// Files with several names, by what the host calls them.
     pub(crate) linked: Mutex<HashMap<(u64, u64), Weak<Node>>>,
+    /// Copies of files that have further names on lower branches.
+    pub(crate) linked_copies: Mutex<Vec<Arc<Node>>>,
     /// Inode numbers of copied-up entries that stay those of their origin.
     pub(crate) origins: Mutex<HashMap<(u64, u64), u64>>,
     /// Held while a directory moves, so that the tree keeps its shape for others that move.
@@ -125,6 +127,7 @@ impl Union {
             revalidate: options.revalidate,
             sync: options.sync,
             linked: Mutex::default(),
+            linked_copies: Mutex::default(),
             origins: Mutex::default(),
             moving: Mutex::default(),
             devices,

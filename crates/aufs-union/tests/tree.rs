@@ -167,3 +167,25 @@ fn more_handles_than_the_limit_still_work() {
         }
     }
 }
+
+#[test]
+fn the_other_names_of_a_hard_link_follow_its_copy() {
+    let base = tempfile::tempdir().unwrap();
+    fs::create_dir_all(base.path().join("b1")).unwrap();
+    fs::write(base.path().join("b1/a"), "old").unwrap();
+    fs::hard_link(base.path().join("b1/a"), base.path().join("b1/b")).unwrap();
+    let union = open(base.path(), 1);
+    {
+        let open = union.open_file(&find(&union, "a").unwrap()).unwrap();
+        union.write_at(&open, b"NEW", 0).unwrap();
+    }
+    let open = union.open_file(&find(&union, "b").unwrap()).unwrap();
+    let mut buffer = [0; 8];
+    let count = union.read_at(&open, &mut buffer, 0).unwrap();
+    assert_eq!(&buffer[..count], b"NEW");
+    union.unlink(union.root(), OsStr::new("a")).unwrap();
+    let open = union.open_file(&find(&union, "b").unwrap()).unwrap();
+    let count = union.read_at(&open, &mut buffer, 0).unwrap();
+    assert_eq!(&buffer[..count], b"NEW");
+    assert_eq!(fs::read(base.path().join("b1/b")).unwrap(), b"old");
+}
