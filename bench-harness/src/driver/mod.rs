@@ -120,7 +120,11 @@ pub fn options_of(name: &str) -> Option<&'static [&'static str]> {
 /// What the driver lacks, or what the trial mount reported.
 pub fn probe(driver: &dyn Driver, options: &str, dir: &Path) -> Result<(), String> {
     driver.needs(options)?;
-    trial(driver, options, dir).map_err(|error| error.line())
+    trial(driver, options, dir).map_err(|error| match error.kind {
+        // A plain refusal says all; the place of the trial would only confuse.
+        BenchErrorKind::Refused(reason) => reason,
+        _ => error.line(),
+    })
 }
 
 /// Mounts two layers, reads from the lower one through the mount, writes to it, unmounts.

@@ -21,11 +21,6 @@ impl Budget {
         self.times.push(time);
     }
 
-    /// Most blocks.
-    pub fn blocks_max(&self) -> u32 {
-        self.blocks_max
-    }
-
     /// What the next block will take: the median of the last five, the first being slower than the rest.
     pub fn block_time(&self) -> Option<Duration> {
         let mut recent: Vec<Duration> = self.times.iter().rev().take(5).copied().collect();

@@ -7,6 +7,7 @@ pub mod interrupt;
 pub mod journal;
 pub mod progress;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -62,9 +63,9 @@ const CLOSING: f64 = 0.06;
 pub fn start(plan: &Plan, out: &Path, interrupt: &Interrupt) -> Result<Outcome> {
     let deadline = Instant::now() + plan.budget.mul_f64(1.0 - CLOSING);
     fs::create_dir_all(out).at("create", out)?;
-    let mut progress = Progress::start(plan.cells.len(), deadline);
+    let progress = Progress::start(plan.cells.len(), deadline);
     progress.stage("trying drivers");
-    let mut bench = Bench::open(&plan.cells, &plan.scratch)?;
+    let bench = Bench::open(&plan.cells, &plan.scratch)?;
     let Feasible { cells, skips } = bench.feasible(&plan.cells, interrupt)?;
     if cells.is_empty() {
         let reasons: Vec<String> =
@@ -76,9 +77,10 @@ pub fn start(plan: &Plan, out: &Path, interrupt: &Interrupt) -> Result<Outcome> 
     host.label = plan.label.clone().unwrap_or(host.label);
     host.backings = bench.backings.values().map(|it| it.facts.clone()).collect();
     let header = Header { schema: SCHEMA, host, blocks_max: plan.blocks_max, cells, skips };
-    let mut journal = Journal::create(out, &header)?;
-    let mut budget = Budget::new(deadline, plan.blocks_max);
-    go(&mut bench, &header, &mut journal, &mut budget, 0, interrupt, &mut progress, plan.check_all)?;
+    let journal = Journal::create(out, &header)?;
+    let budget = Budget::new(deadline, plan.blocks_max);
+    let (failed, check_all) = (BTreeSet::new(), plan.check_all);
+    Runner { bench, header, journal, budget, progress, interrupt, failed, check_all }.go(0)?;
     outcome(out)
 }
 
@@ -90,13 +92,13 @@ pub fn start(plan: &Plan, out: &Path, interrupt: &Interrupt) -> Result<Outcome> 
 pub fn resume(out: &Path, scratch: &Path, budget: Duration, interrupt: &Interrupt) -> Result<Outcome> {
     let deadline = Instant::now() + budget.mul_f64(1.0 - CLOSING);
     let record = RunRecord::load(out)?;
-    let header = record.header.clone();
-    let done = record.n_complete();
-    let mut progress = Progress::start(header.cells.len(), deadline);
-    let mut bench = Bench::open(&header.cells, scratch)?;
-    let mut journal = Journal::reopen(out)?;
-    let mut budget = Budget::new(deadline, header.blocks_max);
-    go(&mut bench, &header, &mut journal, &mut budget, done, interrupt, &mut progress, false)?;
+    let (header, done) = (record.header.clone(), record.n_complete());
+    let progress = Progress::start(header.cells.len(), deadline);
+    let bench = Bench::open(&header.cells, scratch)?;
+    let journal = Journal::reopen(out)?;
+    let budget = Budget::new(deadline, header.blocks_max);
+    let (failed, check_all) = (record.errors().into_keys().collect(), false);
+    Runner { bench, header, journal, budget, progress, interrupt, failed, check_all }.go(done)?;
     outcome(out)
 }
 
@@ -110,59 +112,62 @@ fn outcome(out: &Path) -> Result<Outcome> {
     Ok(Outcome { record, exit })
 }
 
-/// Builds, measures blocks from number `done` on, checks the layers, and writes the end.
-#[allow(clippy::too_many_arguments)] // Reason: the two callers differ in exactly these.
-fn go(
-    bench: &mut Bench,
-    header: &Header,
-    journal: &mut Journal,
-    budget: &mut Budget,
-    done: u32,
-    interrupt: &Interrupt,
-    progress: &mut Progress,
+/// A run that is under way.
+struct Runner<'a> {
+    bench: Bench,
+    header: Header,
+    journal: Journal,
+    budget: Budget,
+    progress: Progress,
+    interrupt: &'a Interrupt,
+    /// Cells that failed before.
+    failed: BTreeSet<usize>,
     check_all: bool,
-) -> Result<()> {
-    progress.stage("building layers");
-    let measured = bench.build(&header.cells, interrupt).and_then(|()| {
-        let (cells, seed, failed) = (&header.cells, header.host.seed, Default::default());
-        let mut blocks = Blocks { bench, cells, seed, interrupt, failed, check_all };
-        measure_blocks(&mut blocks, journal, budget, done, progress)
-    });
-    progress.finish();
-    let ending = match measured {
-        Ok(ending) => ending,
-        Err(BenchError { kind: BenchErrorKind::Interrupted, .. }) => Ending::Interrupted,
-        Err(error) => return Err(error),
-    };
-    let changed = bench.layers.values().find_map(|it| it.check_unchanged(&bench.pattern).err());
-    if let Some(error) = &changed {
-        tracing::error!(error = error.line(), "a layer was changed");
-    }
-    journal.append(&Record::End { ending, layers_unchanged: changed.is_none() })?;
-    journal.flush()
 }
 
-fn measure_blocks(
-    blocks: &mut Blocks<'_>,
-    journal: &mut Journal,
-    budget: &mut Budget,
-    done: u32,
-    progress: &mut Progress,
-) -> Result<Ending> {
-    for block in done.. {
-        let planned = budget.planned(block, Instant::now());
-        if planned <= block {
-            let all = budget.blocks_max() <= block;
-            return Ok(if all { Ending::Complete } else { Ending::Budget });
+impl Runner<'_> {
+    /// Builds, measures blocks from number `done` on, checks the layers, and writes the end.
+    fn go(mut self, done: u32) -> Result<()> {
+        self.progress.stage("building layers");
+        let measured = match self.bench.build(&self.header.cells, self.interrupt) {
+            Ok(()) => self.measure_blocks(done),
+            Err(error) => Err(error),
+        };
+        self.progress.finish();
+        let ending = match measured {
+            Ok(ending) => ending,
+            Err(BenchError { kind: BenchErrorKind::Interrupted, .. }) => Ending::Interrupted,
+            Err(error) => return Err(error),
+        };
+        let bench = &self.bench;
+        let changed = bench.layers.values().find_map(|it| it.check_unchanged(&bench.pattern).err());
+        if let Some(error) = &changed {
+            tracing::error!(error = error.line(), "a layer was changed");
         }
-        progress.plan(block, planned, budget.block_time());
-        let (start, steal) = (Instant::now(), steal_ticks());
-        blocks.measure(block, journal, progress)?;
-        budget.took(start.elapsed());
-        let elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let steal_ms = steal_ticks().saturating_sub(steal) * 1000 / ticks_per_second().max(1);
-        journal.append(&Record::BlockEnd { block, elapsed_ms, steal_ms })?;
-        journal.flush()?;
+        self.journal.append(&Record::End { ending, layers_unchanged: changed.is_none() })?;
+        self.journal.flush()
     }
-    Ok(Ending::Complete)
+
+    fn measure_blocks(&mut self, done: u32) -> Result<Ending> {
+        let (cells, seed) = (&self.header.cells, self.header.host.seed);
+        let (bench, interrupt, check_all) = (&self.bench, self.interrupt, self.check_all);
+        let failed = std::mem::take(&mut self.failed);
+        let mut blocks = Blocks { bench, cells, seed, interrupt, failed, check_all };
+        for block in done.. {
+            let planned = self.budget.planned(block, Instant::now());
+            if planned <= block {
+                let all = self.header.blocks_max <= block;
+                return Ok(if all { Ending::Complete } else { Ending::Budget });
+            }
+            self.progress.plan(block, planned, self.budget.block_time());
+            let (start, steal) = (Instant::now(), steal_ticks());
+            blocks.measure(block, &mut self.journal, &self.progress)?;
+            self.budget.took(start.elapsed());
+            let elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let steal_ms = steal_ticks().saturating_sub(steal) * 1000 / ticks_per_second().max(1);
+            self.journal.append(&Record::BlockEnd { block, elapsed_ms, steal_ms })?;
+            self.journal.flush()?;
+        }
+        Ok(Ending::Complete)
+    }
 }

@@ -43,7 +43,10 @@ impl Progress {
             self.finish_at = Instant::now() + block_time * left;
         }
         let eta = human(self.finish_at.saturating_duration_since(Instant::now()));
-        let message = format!("block {} of {planned}, about {eta} left", block + 1);
+        let message = match block_time {
+            Some(_) => format!("block {} of {planned}, about {eta} left", block + 1),
+            None => format!("block {} of at most {planned}, at most {eta} left", block + 1),
+        };
         match &self.bar {
             Some(bar) => {
                 bar.set_length(u64::from(planned) * self.cells_per_block);

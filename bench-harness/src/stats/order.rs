@@ -70,7 +70,7 @@ pub fn sorted(mut values: Vec<f64>) -> Vec<f64> {
 mod tests {
     use proptest::prelude::*;
     use rand_chacha::ChaCha8Rng;
-    use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
+    use rand_chacha::rand_core::SeedableRng as _;
 
     use super::*;
 

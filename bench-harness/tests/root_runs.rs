@@ -1,0 +1,350 @@
+//! Whole runs of the binary: what lies on disk afterwards, and that nothing stays behind.
+//!
+//! They mount overlayfs, hence need root.
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// Whether this test can run; says why not, and fails where root was required.
+fn is_root() -> bool {
+    if nix::unistd::geteuid().is_root() {
+        return true;
+    }
+    let required = std::env::var("REQUIRE").unwrap_or_default();
+    assert!(!required.split(',').any(|it| it == "root"), "REQUIRE names root, and this is not root");
+    println!("skipped: needs root");
+    false
+}
+
+const MATRIX: &str = r#"
+name = "small"
+budget = "60s"
+blocks_max = 3
+
+[[driver]]
+name = "plain"
+
+[[driver]]
+name = "vfs"
+
+[[driver]]
+name = "overlayfs"
+
+[[driver]]
+name = "aufs-kernel"
+
+[[group]]
+models = ["copy-up", "chmod", "second-write"]
+sizes = ["4K", "300K"]
+found_at = [1, 3]
+files = 4
+
+[[group]]
+models = ["lookup", "lookup-missing"]
+found_at = [3]
+cache = ["fresh", "hot"]
+dir_depth = [1, 4]
+files = 3
+
+[[group]]
+models = ["mount"]
+found_at = [3]
+files = 1
+"#;
+
+/// A place for a run: scratch, results, the matrix.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new(matrix: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("m.toml"), matrix).unwrap();
+        Self(dir)
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn command(&self, verb: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_aufs-bench"));
+        command.arg(verb).current_dir(self.0.path());
+        if verb != "report" && verb != "keep" {
+            command.args(["--matrix", "m.toml", "--backing", "scratch"]);
+        }
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command("run").args(["--out", "out"]).args(arguments).output().unwrap()
+    }
+
+    /// Nothing is mounted below the place, and the scratch directory is empty.
+    fn assert_left_clean(&self) {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let here = self.0.path().to_str().unwrap();
+        assert!(!mounts.contains(here), "something stays mounted below {here}");
+        let left: Vec<_> =
+            fs::read_dir(self.path("scratch")).unwrap().flatten().map(|it| it.path()).collect();
+        assert!(left.is_empty(), "left behind: {left:?}");
+        let loops = Command::new("losetup").args(["-a", "-O", "BACK-FILE"]).output();
+        let loops = loops.map(|it| String::from_utf8_lossy(&it.stdout).into_owned()).unwrap_or_default();
+        assert!(!loops.contains(here), "a loop device stays attached: {loops}");
+    }
+}
+
+fn stdout(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// Rows of a CSV file, each as pairs of column and value.
+fn rows(path: &Path) -> Vec<std::collections::BTreeMap<String, String>> {
+    let mut reader = csv::Reader::from_path(path).unwrap();
+    reader.deserialize().map(|row| row.unwrap()).collect()
+}
+
+#[test]
+fn root_a_run_writes_every_file_and_leaves_nothing_mounted() {
+    if !is_root() {
+        return;
+    }
+    let place = Place::new(MATRIX);
+    let said = stdout(&place.run(&["--seed", "7"]));
+    let last = said.lines().last().unwrap();
+    assert_eq!(last, "out/report.html");
+    place.assert_left_clean();
+
+    let header = fs::read_to_string(place.path("out/summary.csv")).unwrap();
+    assert!(header.starts_with(
+        "driver,options,model,backing,file_bytes,found_at,n_layers,dir_depth,cache,\
+         n,p50_ns,p50_low_ns,p50_high_ns,p90_ns,p99_ns,max_ns\n"
+    ));
+    let header = fs::read_to_string(place.path("out/metrics.csv")).unwrap();
+    assert!(header.starts_with(
+        "driver,options,model,backing,file_bytes,found_at,n_layers,dir_depth,cache,metric,unit,n,p50,p50_low,p50_high\n"
+    ));
+    check_summary(&place);
+    check_pictures(&place);
+    let page = fs::read_to_string(place.path("out/report.html")).unwrap();
+    assert!(page.contains("<svg") && page.contains("aufs-kernel") && page.contains("Skipped"));
+    for outside in ["http://", "https://"].map(|it| format!("=\"{it}")) {
+        let links: Vec<&str> = page.matches(outside.as_str()).collect();
+        let name_spaces = page.matches("xmlns=\"http://").count();
+        assert!(links.len() <= name_spaces, "the page refers to the network");
+    }
+    let markdown = fs::read_to_string(place.path("out/report.md")).unwrap();
+    assert!(markdown.contains("| overlayfs |") && markdown.contains("(plots/copy-up-by-size.png)"));
+    for name in ["host.json", "summary.json"] {
+        let value: serde_json::Value =
+            serde_json::from_slice(&fs::read(place.path("out").join(name)).unwrap()).unwrap();
+        assert!(value.is_object(), "{name}");
+    }
+}
+
+fn check_summary(place: &Place) {
+    let rows = rows(&place.path("out/summary.csv"));
+    // Three subjects with 12 file cells and 8 lookups, and mount for two of them.
+    assert_eq!(rows.len(), 3 * (12 + 8) + 2);
+    for row in &rows {
+        let n: usize = row["n"].parse().unwrap();
+        let number = |name: &str| row[name].parse::<f64>().ok();
+        assert!(n == 3 || n == 9 || n == 12, "three blocks of 1, 3 or 4 files: {row:?}");
+        assert!(0.0 < number("p50_ns").unwrap() && number("p50_ns") <= number("max_ns"), "{row:?}");
+        assert_eq!(number("p50_low_ns").is_some(), 6 <= n, "{row:?}");
+        assert!(number("p90_ns").is_none() && number("p99_ns").is_none(), "too few samples: {row:?}");
+    }
+    let copied = |driver: &str| -> Vec<String> {
+        let metrics = self::rows(&place.path("out/metrics.csv"));
+        let own = metrics.iter().filter(|it| it["driver"] == driver && it["metric"] == "upper_bytes");
+        own.filter(|it| it["file_bytes"] == "307200").map(|it| it["p50"].clone()).collect()
+    };
+    assert_eq!(copied("overlayfs").len(), 4, "copy-up and chmod at two layers");
+    assert!(copied("overlayfs").iter().all(|it| it.parse::<f64>().unwrap() >= 307_200.0));
+    assert!(copied("plain").is_empty(), "a plain directory copies nothing up");
+}
+
+fn check_pictures(place: &Place) {
+    let mut n_pictures = 0;
+    for entry in fs::read_dir(place.path("out/plots")).unwrap().flatten() {
+        let bytes = fs::read(entry.path()).unwrap();
+        match entry.path().extension().and_then(|it| it.to_str()) {
+            Some("png") => {
+                let picture = image::load_from_memory(&bytes).unwrap().to_rgb8();
+                let white = picture.pixels().filter(|it| it.0 == [255; 3]).count();
+                let share = white as f64 / f64::from(picture.width() * picture.height());
+                assert!((0.3..0.99).contains(&share), "{:?}: {share} is white", entry.path());
+                n_pictures += 1;
+            }
+            Some("svg") => {
+                let text = String::from_utf8(bytes).unwrap();
+                assert!(
+                    text.starts_with("<svg") && text.trim_end().ends_with("</svg>"),
+                    "{:?}",
+                    entry.path()
+                );
+            }
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+    let names = ["copy-up-by-size", "copy-up-by-layer", "copy-up-heat"];
+    assert!(names.iter().all(|it| place.path("out/plots").join(format!("{it}.png")).is_file()));
+    assert!(names.len() <= n_pictures);
+}
+
+#[test]
+fn root_reports_are_made_again_from_samples_alone() {
+    if !is_root() {
+        return;
+    }
+    let place = Place::new(MATRIX);
+    stdout(&place.run(&["--driver", "plain", "--driver", "overlayfs"]));
+    let before = fs::read(place.path("out/summary.csv")).unwrap();
+    let samples = fs::read(place.path("out/samples.jsonl")).unwrap();
+    fs::remove_dir_all(place.path("out")).unwrap();
+    fs::create_dir(place.path("out")).unwrap();
+    fs::write(place.path("out/samples.jsonl"), samples).unwrap();
+    stdout(&place.command("report").arg("out").output().unwrap());
+    assert_eq!(fs::read(place.path("out/summary.csv")).unwrap(), before);
+
+    // A kept run has neither the host's name nor any path, and can be reported again too.
+    let keep = place.command("keep").args(["out", "mine", "--label", "host-x"]).output().unwrap();
+    assert_eq!(stdout(&keep).trim(), "reports/mine/report.html");
+    assert_eq!(fs::read(place.path("reports/mine/summary.csv")).unwrap(), before);
+    let here = place.0.path().to_str().unwrap();
+    for name in ["host.json", "summary.json", "report.md", "report.html"] {
+        let text = fs::read_to_string(place.path("reports/mine").join(name)).unwrap();
+        assert!(!text.contains(here), "{name} has a path of this machine");
+        assert!(text.contains("host-x"), "{name} has no label");
+    }
+    stdout(&place.command("report").arg("reports/mine").output().unwrap());
+    let again = place.command("keep").args(["out", "mine"]).output().unwrap();
+    assert_eq!(again.status.code(), Some(2), "a kept run is not overwritten");
+}
+
+/// Cell indices and files of all samples that count, by block.
+fn sampled(place: &Place) -> Vec<std::collections::BTreeSet<(u64, u64)>> {
+    let text = fs::read_to_string(place.path("out/samples.jsonl")).unwrap();
+    let mut blocks = Vec::new();
+    for line in text.lines() {
+        let record: serde_json::Value = serde_json::from_str(line).unwrap();
+        let number = |name: &str| record[name].as_u64().unwrap();
+        match record["type"].as_str().unwrap() {
+            "block-start" => {
+                blocks.truncate(usize::try_from(number("block")).unwrap());
+                blocks.push(std::collections::BTreeSet::new());
+            }
+            "sample" => assert!(blocks.last_mut().unwrap().insert((number("cell"), number("file")))),
+            _ => {}
+        }
+    }
+    blocks
+}
+
+/// Starts a run and waits until it has written `wanted`.
+fn start_until(place: &Place, wanted: &str) -> std::process::Child {
+    let mut command = place.command("run");
+    command.args(["--out", "out", "--seed", "3"]).stdout(Stdio::null()).stderr(Stdio::null());
+    let child = command.spawn().unwrap();
+    let start = Instant::now();
+    while !fs::read_to_string(place.path("out/samples.jsonl")).unwrap_or_default().contains(wanted) {
+        assert!(start.elapsed() < Duration::from_secs(60), "never wrote {wanted}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    child
+}
+
+fn many_blocks() -> String {
+    MATRIX.replace("blocks_max = 3", "blocks_max = 40")
+}
+
+#[test]
+fn root_an_interrupted_run_is_whole_and_can_be_resumed() {
+    if !is_root() {
+        return;
+    }
+    let place = Place::new(&many_blocks());
+    let child = start_until(&place, "\"block\":1");
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{:?}", output.status.signal());
+    place.assert_left_clean();
+    let page = fs::read_to_string(place.path("out/report.html")).unwrap();
+    assert!(page.contains("interrupted"), "the report says so");
+    assert!(!rows(&place.path("out/summary.csv")).is_empty());
+
+    stdout(&place.run(&["--resume"]));
+    let blocks = sampled(&place);
+    assert_eq!(blocks.len(), 40);
+    assert!(blocks.iter().all(|it| *it == blocks[0]), "each block has every cell and file once");
+    place.assert_left_clean();
+}
+
+#[test]
+fn root_a_killed_run_can_be_resumed() {
+    if !is_root() {
+        return;
+    }
+    let place = Place::new(&many_blocks());
+    let mut child = start_until(&place, "\"block\":2");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let scratch = fs::read_dir(place.path("scratch")).unwrap().flatten();
+    for left in scratch.map(|it| it.path()) {
+        // The mounts died with their namespace; what is left are plain directories.
+        fs::remove_dir_all(left).unwrap();
+    }
+    place.assert_left_clean();
+    stdout(&place.run(&["--resume"]));
+    let blocks = sampled(&place);
+    assert_eq!(blocks.len(), 40);
+    assert!(blocks.iter().all(|it| *it == blocks[0]), "each block has every cell and file once");
+}
+
+#[test]
+fn root_loop_images_and_tmpfs_leave_nothing() {
+    if !is_root() {
+        return;
+    }
+    let small = MATRIX.replace("blocks_max = 3", "blocks_max = 1\nbacking = [\"loop:ext4\", \"tmpfs\"]");
+    let place = Place::new(&small);
+    stdout(&place.run(&[]));
+    place.assert_left_clean();
+    let backings: std::collections::BTreeSet<String> =
+        rows(&place.path("out/summary.csv")).into_iter().map(|it| it["backing"].clone()).collect();
+    assert_eq!(backings.into_iter().collect::<Vec<_>>(), ["loop:ext4", "tmpfs"]);
+}
+
+#[test]
+fn root_lists_have_the_promised_shape() {
+    if !is_root() {
+        return;
+    }
+    let place = Place::new(MATRIX);
+    let text = stdout(&place.command("list").arg("--json").output().unwrap());
+    let list: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(keys(&list), ["cells", "drivers", "models"]);
+    assert_eq!(list["cells"], 4 * (12 + 8 + 1));
+    for driver in list["drivers"].as_array().unwrap() {
+        assert_eq!(keys(driver), ["available", "name", "options", "reason"]);
+        assert_eq!(driver["available"].as_bool().unwrap(), driver["reason"].is_null());
+    }
+    place.assert_left_clean();
+}
+
+#[test]
+fn root_verify_says_what_is_right() {
+    if !is_root() {
+        return;
+    }
+    let place = Place::new(MATRIX);
+    let said = stdout(&place.command("verify").output().unwrap());
+    assert!(said.contains("overlayfs") && said.contains("21 right, 0 wrong"), "{said}");
+    assert!(said.contains("layers unchanged"), "{said}");
+    place.assert_left_clean();
+}
