@@ -15,6 +15,7 @@ use aufs_testkit::op::Op;
 use aufs_testkit::replay::call;
 use aufs_testkit::scenario::Tree;
 use aufs_testkit::subject::Subject;
+use aufs_testkit::tree::Item;
 use proptest::prelude::{ProptestConfig, TestCaseError, prop_assert, prop_assert_eq, proptest};
 use proptest::test_runner::TestCaseResult;
 
@@ -26,6 +27,15 @@ proptest! {
         let scratch = tempfile::tempdir()?;
         play(scratch.path(), &branches, &history)?;
     }
+}
+
+/// Random histories found this: a skipped file's branch may still hide what lies below.
+#[test]
+fn a_whiteout_beside_a_skipped_file_counts() -> TestCaseResult {
+    let branch = |lines: &[&str]| Branch { tree: Item::from_lines(lines), honors_whiteouts: true };
+    let branches = [branch(&["d/a: top"]), branch(&["d: skipped", ".wh.d:"]), branch(&["d/b: hidden"])];
+    let scratch = tempfile::tempdir()?;
+    play(scratch.path(), &branches, &[Op::Lsr { path: ".".to_owned() }])
 }
 
 fn play(scratch: &Path, branches: &[Branch], history: &[Op]) -> TestCaseResult {
