@@ -189,3 +189,26 @@ fn the_other_names_of_a_hard_link_follow_its_copy() {
     assert_eq!(&buffer[..count], b"NEW");
     assert_eq!(fs::read(base.path().join("b1/b")).unwrap(), b"old");
 }
+
+#[test]
+fn root_immutable_files_below_stay_as_they_are() {
+    use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+    let base = tempfile::tempdir().unwrap();
+    fs::create_dir_all(base.path().join("b1")).unwrap();
+    fs::write(base.path().join("b1/f"), "x").unwrap();
+    let file = fs::File::open(base.path().join("b1/f")).unwrap();
+    let flags = ioctl_getflags(&file).unwrap_or(IFlags::empty());
+    if let Err(errno) = ioctl_setflags(&file, flags | IFlags::IMMUTABLE) {
+        let required = std::env::var("REQUIRE").unwrap_or_default().contains("root");
+        assert!(!required || errno != rustix::io::Errno::PERM, "root is required");
+        return eprintln!("skipped: no immutable files here: {errno}");
+    }
+    let union = open(base.path(), 1);
+    let node = find(&union, "f").unwrap();
+    let copied = union.copy_up(&node, Keep::All).map_err(|it| it.errno());
+    let removed = union.unlink(union.root(), OsStr::new("f")).map_err(|it| it.errno());
+    ioctl_setflags(&file, flags).unwrap();
+    assert_eq!(copied, Err(rustix::io::Errno::PERM));
+    assert_eq!(removed, Err(rustix::io::Errno::PERM));
+    assert!(!base.path().join("b0/.wh.f").exists() && !base.path().join("b0/f").exists());
+}
