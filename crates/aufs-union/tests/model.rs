@@ -39,6 +39,8 @@ fn a_whiteout_beside_a_skipped_file_counts() -> TestCaseResult {
 }
 
 fn play(scratch: &Path, branches: &[Branch], history: &[Op]) -> TestCaseResult {
+    // Opening a union clears the mask of the process, for every thread and at any time.
+    rustix::process::umask(rustix::fs::Mode::empty());
     let calls = HostCalls { branches: scratch.join("b"), mountpoint: scratch.join("u") };
     let mut options = "br".to_owned();
     for (n, branch) in branches.iter().enumerate() {
@@ -59,7 +61,6 @@ fn play(scratch: &Path, branches: &[Branch], history: &[Op]) -> TestCaseResult {
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     union.mount().map_err(told)?;
     union.set_caller(Some((uid, gid))).map_err(told)?;
-    // Opening a union clears the mask of the process, which the plain calls are made with.
     union.umask(rustix::fs::Mode::empty());
     let below = lower_branches(&mut union, branches.len())?;
 
