@@ -64,5 +64,9 @@ install:
     cargo build --release --package aufs-cli --package bench-harness
     tools/install.sh "{{target}}/release"
 
+# Check that Cargo.lock says all that the manifests ask for.
+_locked:
+    cargo metadata --locked --format-version 1 >/dev/null
+
 # Run what CI runs: format, lints, arrows, docs, tests and a short bench.
-ci: (fmt "--check") lint arrows docs test (bench "quick")
+ci: _locked (fmt "--check") lint arrows docs test (bench "quick")
