@@ -114,6 +114,7 @@ impl Filesystem for Served {
         let mut wanted = InitFlags::FUSE_PARALLEL_DIROPS
             | InitFlags::FUSE_ATOMIC_O_TRUNC
             | InitFlags::FUSE_DONT_MASK
+            | InitFlags::FUSE_HANDLE_KILLPRIV_V2
             | InitFlags::FUSE_POSIX_ACL
             | InitFlags::FUSE_DO_READDIRPLUS
             | InitFlags::FUSE_READDIRPLUS_AUTO
@@ -164,7 +165,7 @@ impl Filesystem for Served {
 
     fn setattr(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         mode: Option<u32>,
         uid: Option<u32>,
@@ -186,7 +187,13 @@ impl Filesystem for Served {
         };
         let (atime, mtime) = (atime.map(set_time), mtime.map(set_time));
         let change = SetAttr { mode, uid, gid, len_bytes: size, atime, mtime };
-        let attr = self.shared.union.set_attributes(&numbered.node, &change);
+        let mut attr = self.shared.union.set_attributes(&numbered.node, &change);
+        if size.is_some() && attr.is_ok() {
+            if let Err(errno) = self.shared.clear_set_id(&numbered.node, req.uid()) {
+                return reply.error(errno);
+            }
+            attr = self.shared.union.attributes(&numbered.node);
+        }
         self.reply_attr(reply, &numbered, attr);
     }
 
@@ -293,8 +300,8 @@ impl Filesystem for Served {
         }
     }
 
-    fn open(&self, _req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        match self.shared.open(ino, flags, |file| reply.open_backing(file)) {
+    fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        match self.shared.open(ino, flags, req.uid(), |file| reply.open_backing(file)) {
             Ok((_, Way::Moved)) => reply.error(Errno::ESTALE),
             Ok((handle, Way::Cached)) => reply.opened(FileHandle(handle), self.cache_flags()),
             Ok((handle, Way::Passthrough(id))) => {
@@ -328,12 +335,19 @@ impl Filesystem for Served {
         fh: FileHandle,
         offset: u64,
         data: &[u8],
-        _write_flags: WriteFlags,
+        write_flags: WriteFlags,
         _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        match self.shared.on_file(fh, |file| self.shared.union.write_at(file, data, offset)) {
+        let written = self.shared.on_file(fh, |file| {
+            let count = self.shared.union.write_at(file, data, offset)?;
+            if write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
+                self.shared.union.clear_set_id(file.node())?;
+            }
+            Ok(count)
+        });
+        match written {
             Ok(count) => reply.written(u32::try_from(count).unwrap_or(u32::MAX)),
             Err(errno) => reply.error(errno),
         }
@@ -541,7 +555,7 @@ impl Filesystem for Served {
 
     fn fallocate(
         &self,
-        _req: &Request,
+        req: &Request,
         _ino: INodeNo,
         fh: FileHandle,
         offset: u64,
@@ -549,9 +563,10 @@ impl Filesystem for Served {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        let done = self
-            .shared
-            .on_file(fh, |file| self.shared.union.allocate(file, mode.cast_unsigned(), offset, length));
+        let done = self.shared.on_file(fh, |file| {
+            self.shared.union.allocate(file, mode.cast_unsigned(), offset, length)?;
+            if req.uid() == 0 { Ok(()) } else { self.shared.union.clear_set_id(file.node()) }
+        });
         Self::reply_empty(reply, done);
     }
 

@@ -92,6 +92,7 @@ impl Shared {
         &self,
         number: INodeNo,
         flags: OpenFlags,
+        uid: u32,
         register: impl FnOnce(&std::fs::File) -> io::Result<fuser::BackingId>,
     ) -> Result<(u64, Way), Errno> {
         let numbered = self.node(number)?;
@@ -102,6 +103,7 @@ impl Shared {
             let file = self.union.open_file(&numbered.node).map_err(|it| errno_of(&it))?;
             if truncates {
                 self.truncate(&numbered.node)?;
+                self.clear_set_id(&numbered.node, uid)?;
             }
             // Every write comes by here, so the kernel keeps the attributes right itself.
             let handle = Handle::new(numbered, false, false, Some(file));
@@ -127,7 +129,11 @@ impl Shared {
         }
         let is_passthrough = matches!(way, Way::Passthrough(_));
         let handle = Handle::new(Arc::clone(&numbered), is_writer, is_passthrough, None);
-        if truncates && let Err(errno) = self.truncate(&numbered.node) {
+        let ready = if truncates { self.truncate(&numbered.node) } else { Ok(()) };
+        // No WRITE will come by here, so what a write does to these bits happens now.
+        let ready =
+            ready.and_then(|()| if is_writer { self.clear_set_id(&numbered.node, uid) } else { Ok(()) });
+        if let Err(errno) = ready {
             numbered.passing.lock().release(is_writer, is_passthrough);
             return Err(errno);
         }
@@ -137,6 +143,11 @@ impl Shared {
     fn truncate(&self, node: &Arc<Node>) -> Result<(), Errno> {
         let change = SetAttr { len_bytes: Some(0), ..SetAttr::default() };
         self.union.set_attributes(node, &change).map(drop).map_err(|it| errno_of(&it))
+    }
+
+    /// Does what a change of content by `uid` does to set-id bits; root may keep them.
+    pub(crate) fn clear_set_id(&self, node: &Arc<Node>, uid: u32) -> Result<(), Errno> {
+        if uid == 0 { Ok(()) } else { self.union.clear_set_id(node).map_err(|it| errno_of(&it)) }
     }
 
     pub(crate) fn read(&self, handle: FileHandle, offset: u64, len_bytes: u32) -> Result<Vec<u8>, Errno> {

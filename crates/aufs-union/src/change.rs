@@ -39,6 +39,26 @@ impl Union {
         Ok(self.attr_of(node, &stat))
     }
 
+    /// Clears the set-id bits of a file of the writable branch, as a write by an ordinary user does.
+    ///
+    /// The group's bit stays where the group may not execute: it means locking there.
+    /// Source: `setattr_should_drop_suidgid` in `fs/attr.c` of Linux.
+    ///
+    /// # Errors
+    ///
+    /// What `chmod(2)` reports.
+    pub fn clear_set_id(&self, node: &Arc<Node>) -> Result<(), UnionError> {
+        let clear = |entry: Entry<'_>| -> Outcome<()> {
+            let mode = entry.stat()?.st_mode;
+            let kept = without_set_id(mode);
+            if kept != mode {
+                entry.chmod(kept)?;
+            }
+            Ok(())
+        };
+        self.on_entry(node, |_, entry| clear(entry)).during("clear set-id bits of", &node.path_for_messages())
+    }
+
     /// Reads the target of a symbolic link.
     ///
     /// # Errors
@@ -158,10 +178,38 @@ fn apply(entry: Entry<'_>, change: &SetAttr) -> Outcome<()> {
     Ok(())
 }
 
+/// Returns `mode` as a write by an ordinary user leaves it.
+fn without_set_id(mode: u32) -> u32 {
+    const SET_UID: u32 = 0o4000;
+    const SET_GID: u32 = 0o2000;
+    const GROUP_EXECUTE: u32 = 0o010;
+    let group = if mode & GROUP_EXECUTE == 0 { 0 } else { SET_GID };
+    mode & !(SET_UID | group)
+}
+
 fn timespec_of(time: Option<SetTime>) -> Timespec {
     match time {
         None => Timespec { tv_sec: 0, tv_nsec: fs::UTIME_OMIT },
         Some(SetTime::Now) => Timespec { tv_sec: 0, tv_nsec: fs::UTIME_NOW },
         Some(SetTime::At(time)) => time,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn set_id_bits_go_unless_they_mean_locking() {
+        for (mode, expected) in [
+            (0o755, 0o755),
+            (0o4755, 0o755),
+            (0o2755, 0o755),
+            (0o2644, 0o2644),
+            (0o6710, 0o710),
+            (0o1777, 0o1777),
+        ] {
+            assert_eq!(without_set_id(mode), expected, "{mode:o}");
+        }
     }
 }
