@@ -96,7 +96,7 @@ impl Server {
             DataMode::Cached => Err("data=cached was asked for".to_owned()),
             // Changes behind the union are seen only when the server is asked each time.
             _ if options.revalidate => Err("udba=reval needs every open".to_owned()),
-            _ if aufs_host::privilege::is_host_root() => Ok(()),
+            _ if union.has_host_privilege() => Ok(()),
             _ => Err("it needs root in the initial user namespace".to_owned()),
         };
         if let (DataMode::Passthrough, Err(reason)) = (options.data, &can_pass) {

@@ -83,7 +83,7 @@ impl<'a> Draft<'a> {
     /// Returns the draft as an entry, to give it its attributes.
     pub fn entry(&self) -> Entry<'_> {
         match &self.kind {
-            Kind::Nameless(file) | Kind::NamedFile(file, _) => Entry::Held(file.as_fd()),
+            Kind::Nameless(file) | Kind::NamedFile(file, _) => Entry::Open(file.as_fd()),
             Kind::Named(name) => Entry::At(self.dir, name),
         }
     }
@@ -103,7 +103,7 @@ impl<'a> Draft<'a> {
     /// `EEXIST` when the name is taken; else what `linkat(2)` or `renameat2(2)` report.
     pub fn publish(&mut self, parent: impl AsFd, name: &OsStr) -> io::Result<()> {
         match &self.kind {
-            Kind::Nameless(file) => Entry::Held(file.as_fd()).link(parent, name)?,
+            Kind::Nameless(file) => Entry::Open(file.as_fd()).link(parent, name)?,
             Kind::NamedFile(_, draft) | Kind::Named(draft) => {
                 fs::renameat_with(self.dir, draft, parent, name, RenameFlags::NOREPLACE)?;
             }

@@ -17,8 +17,10 @@ use rustix::io::{self, Errno};
 pub enum Entry<'a> {
     /// The entry `name` of a directory.
     At(BorrowedFd<'a>, &'a OsStr),
-    /// The file a descriptor was opened on.
+    /// The file an `O_PATH` descriptor, or any other, was opened on.
     Held(BorrowedFd<'a>),
+    /// The file an ordinary descriptor was opened on, which needs no way over `/proc`.
+    Open(BorrowedFd<'a>),
 }
 
 /// Flags of every handle we keep on a directory.
@@ -48,7 +50,7 @@ impl Entry<'_> {
     pub fn stat(&self) -> io::Result<Stat> {
         match *self {
             Self::At(dir, name) => fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW),
-            Self::Held(fd) => fs::statat(fd, "", AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW),
+            Self::Held(fd) | Self::Open(fd) => fs::fstat(fd),
         }
     }
 
@@ -61,8 +63,10 @@ impl Entry<'_> {
         let flags = flags | OFlags::CLOEXEC;
         match *self {
             Self::At(dir, name) => fs::openat(dir, name, flags | OFlags::NOFOLLOW, Mode::empty()),
-            Self::Held(fd) if flags.contains(OFlags::PATH) => fd.try_clone_to_owned().map_err(into_errno),
-            Self::Held(fd) => fs::open(proc_path(fd), flags, Mode::empty()),
+            Self::Held(fd) | Self::Open(fd) if flags.contains(OFlags::PATH) => {
+                fd.try_clone_to_owned().map_err(into_errno)
+            }
+            Self::Held(fd) | Self::Open(fd) => fs::open(proc_path(fd), flags, Mode::empty()),
         }
         .map(File::from)
     }
@@ -76,6 +80,7 @@ impl Entry<'_> {
         let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
         match *self {
             Self::At(dir, name) => fs::chownat(dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW),
+            Self::Open(fd) => fs::fchown(fd, uid, gid),
             Self::Held(fd) => fs::chownat(fd, "", uid, gid, AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW),
         }
     }
@@ -88,6 +93,7 @@ impl Entry<'_> {
     pub fn chmod(&self, mode: u32) -> io::Result<()> {
         let mode = Mode::from_raw_mode(mode & 0o7777);
         match *self {
+            Self::Open(fd) => fs::fchmod(fd, mode),
             // fchmodat(2) follows links, so the file is pinned down first.
             Self::At(..) => Entry::Held(self.open(OFlags::PATH)?.as_fd()).chmod(mode.as_raw_mode()),
             Self::Held(fd) => {
@@ -107,6 +113,7 @@ impl Entry<'_> {
     pub fn set_times(&self, times: &Timestamps) -> io::Result<()> {
         match *self {
             Self::At(dir, name) => fs::utimensat(dir, name, times, AtFlags::SYMLINK_NOFOLLOW),
+            Self::Open(fd) => fs::futimens(fd, times),
             Self::Held(fd) => fs::utimensat(fs::CWD, proc_path(fd), times, AtFlags::empty()),
         }
     }
@@ -119,7 +126,7 @@ impl Entry<'_> {
     pub fn read_link(&self) -> io::Result<OsString> {
         let target = match *self {
             Self::At(dir, name) => fs::readlinkat(dir, name, Vec::new())?,
-            Self::Held(fd) => fs::readlinkat(fd, "", Vec::new())?,
+            Self::Held(fd) | Self::Open(fd) => fs::readlinkat(fd, "", Vec::new())?,
         };
         Ok(OsString::from_vec(target.into_bytes()))
     }
@@ -133,7 +140,7 @@ impl Entry<'_> {
         match *self {
             Self::At(dir, old) => fs::linkat(dir, old, target, name, AtFlags::empty()),
             // AT_EMPTY_PATH needs CAP_DAC_READ_SEARCH, the way over /proc does not.
-            Self::Held(fd) => match fs::linkat(fd, "", &target, name, AtFlags::EMPTY_PATH) {
+            Self::Held(fd) | Self::Open(fd) => match fs::linkat(fd, "", &target, name, AtFlags::EMPTY_PATH) {
                 Err(Errno::NOENT | Errno::PERM) => {
                     fs::linkat(fs::CWD, proc_path(fd), &target, name, AtFlags::SYMLINK_FOLLOW)
                 }
@@ -142,9 +149,10 @@ impl Entry<'_> {
         }
     }
 
-    /// Returns a path for calls that take nothing but paths, and whether its last part may be followed.
-    pub(crate) fn path(&self) -> Result<(CString, bool), Errno> {
+    /// Returns how the calls for extended attributes reach the file.
+    pub(crate) fn reach(&self) -> Result<Reach<'_>, Errno> {
         let (bytes, follow) = match *self {
+            Self::Open(fd) => return Ok(Reach::Descriptor(fd)),
             Self::At(dir, name) => {
                 let mut bytes = proc_path(dir).into_bytes();
                 bytes.push(b'/');
@@ -153,8 +161,19 @@ impl Entry<'_> {
             }
             Self::Held(fd) => (proc_path(fd).into_bytes(), true),
         };
-        CString::new(bytes).map(|path| (path, follow)).map_err(|_| Errno::INVAL)
+        let path = CString::new(bytes).map_err(|_| Errno::INVAL)?;
+        Ok(if follow { Reach::Followed(path) } else { Reach::Unfollowed(path) })
     }
+}
+
+/// A file as calls want it that know no directory handles.
+pub(crate) enum Reach<'a> {
+    /// By an ordinary descriptor.
+    Descriptor(BorrowedFd<'a>),
+    /// By a path through `/proc`, which itself is a link to follow.
+    Followed(CString),
+    /// By a path whose last part must not be followed.
+    Unfollowed(CString),
 }
 
 fn into_errno(error: std::io::Error) -> Errno {

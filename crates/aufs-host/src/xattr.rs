@@ -6,7 +6,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use rustix::fs::{self, XattrFlags};
 use rustix::io::{self, Errno};
 
-use crate::entry::Entry;
+use crate::entry::{Entry, Reach};
 
 /// Longest value and longest list of names, in bytes: `XATTR_SIZE_MAX`, `XATTR_LIST_MAX`.
 const LEN_BYTES_MAX: usize = 65536;
@@ -17,10 +17,13 @@ const LEN_BYTES_MAX: usize = 65536;
 ///
 /// `EOPNOTSUPP` where the file system has none; else what `getxattr(2)` reports.
 pub fn get(entry: Entry<'_>, name: &OsStr) -> io::Result<Option<Vec<u8>>> {
-    let (path, follow) = entry.path()?;
-    match grown(
-        |buffer| if follow { fs::getxattr(&path, name, buffer) } else { fs::lgetxattr(&path, name, buffer) },
-    ) {
+    let reach = entry.reach()?;
+    let value = grown(|buffer| match &reach {
+        Reach::Descriptor(fd) => fs::fgetxattr(fd, name, buffer),
+        Reach::Followed(path) => fs::getxattr(path, name, buffer),
+        Reach::Unfollowed(path) => fs::lgetxattr(path, name, buffer),
+    });
+    match value {
         Ok(value) => Ok(Some(value)),
         Err(Errno::NODATA) => Ok(None),
         Err(errno) => Err(errno),
@@ -33,9 +36,12 @@ pub fn get(entry: Entry<'_>, name: &OsStr) -> io::Result<Option<Vec<u8>>> {
 ///
 /// What `listxattr(2)` reports.
 pub fn list(entry: Entry<'_>) -> io::Result<Vec<OsString>> {
-    let (path, follow) = entry.path()?;
-    let bytes =
-        grown(|buffer| if follow { fs::listxattr(&path, buffer) } else { fs::llistxattr(&path, buffer) })?;
+    let reach = entry.reach()?;
+    let bytes = grown(|buffer| match &reach {
+        Reach::Descriptor(fd) => fs::flistxattr(fd, buffer),
+        Reach::Followed(path) => fs::listxattr(path, buffer),
+        Reach::Unfollowed(path) => fs::llistxattr(path, buffer),
+    })?;
     Ok(bytes
         .split(|&byte| byte == 0)
         .filter(|it| !it.is_empty())
@@ -49,8 +55,11 @@ pub fn list(entry: Entry<'_>) -> io::Result<Vec<OsString>> {
 ///
 /// `EEXIST`, `ENODATA` as `flags` ask; `ENOSPC`; else what `setxattr(2)` reports.
 pub fn set(entry: Entry<'_>, name: &OsStr, value: &[u8], flags: XattrFlags) -> io::Result<()> {
-    let (path, follow) = entry.path()?;
-    if follow { fs::setxattr(&path, name, value, flags) } else { fs::lsetxattr(&path, name, value, flags) }
+    match entry.reach()? {
+        Reach::Descriptor(fd) => fs::fsetxattr(fd, name, value, flags),
+        Reach::Followed(path) => fs::setxattr(path, name, value, flags),
+        Reach::Unfollowed(path) => fs::lsetxattr(path, name, value, flags),
+    }
 }
 
 /// Removes `name`.
@@ -59,8 +68,11 @@ pub fn set(entry: Entry<'_>, name: &OsStr, value: &[u8], flags: XattrFlags) -> i
 ///
 /// `ENODATA` when there is none; else what `removexattr(2)` reports.
 pub fn remove(entry: Entry<'_>, name: &OsStr) -> io::Result<()> {
-    let (path, follow) = entry.path()?;
-    if follow { fs::removexattr(&path, name) } else { fs::lremovexattr(&path, name) }
+    match entry.reach()? {
+        Reach::Descriptor(fd) => fs::fremovexattr(fd, name),
+        Reach::Followed(path) => fs::removexattr(path, name),
+        Reach::Unfollowed(path) => fs::lremovexattr(path, name),
+    }
 }
 
 /// Copies every attribute of `source` to `target`; `may_skip` says which failures are acceptable.

@@ -5,6 +5,7 @@
 //! the node's own, so that nobody else waits for a large file.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
@@ -68,7 +69,13 @@ impl Union {
             return Err(UnionErrorKind::NoWritableBranch);
         }
         self.refuse_immutable(node)?;
-        let (mut draft, stat) = self.on_entry(node, |_, entry| self.draft_of(entry, keep))?;
+        let (mut draft, stat) = if node.file_type() == FileType::RegularFile {
+            // Nobody who moves or removes the file is to wait for its bytes.
+            let (source, stat) = self.on_entry(node, |_, entry| Ok((open_source(entry)?, entry.stat()?)))?;
+            self.draft_of_file(&source, stat, keep)?
+        } else {
+            self.on_entry(node, |_, entry| self.draft_of(entry))?
+        };
         for _ in 0..ATTEMPTS {
             let Some(name) = node.spot.read().primary().cloned() else {
                 self.publish_nameless(node, draft)?;
@@ -104,17 +111,12 @@ impl Union {
         else {
             return Ok(false);
         };
+        let copy = draft.entry().stat()?;
         draft.publish(&parent, &name.name)?;
-        let copy = draft.entry().stat();
         spot.names[at].branch = target;
         spot.branch = target;
         node.moved();
         Self::note(&mut state, |index| index.put_entry(&name.name, target, node.file_type(), node.ino()));
-        let copy = match copy {
-            Ok(copy) => copy,
-            // A renamed draft is no longer found under its old name.
-            Err(_) => Entry::At(parent.as_fd(), &name.name).stat()?,
-        };
         self.origins.lock().insert((copy.st_dev, copy.st_ino), node.ino());
         if origin.st_nlink != 1 {
             self.remember_linked(&copy, node);
@@ -135,39 +137,33 @@ impl Union {
         Ok(())
     }
 
-    /// Builds a copy of `source`, whole but for its name.
-    fn draft_of(&self, source: Entry<'_>, keep: Keep) -> Outcome<(Draft<'_>, Stat)> {
-        let writable = self.writable()?;
+    /// Builds a copy of `source`, which is no regular file, whole but for its name.
+    fn draft_of(&self, source: Entry<'_>) -> Outcome<(Draft<'_>, Stat)> {
         let stat = source.stat()?;
-        let dir = writable.drafts.as_fd();
-        let file_type = FileType::from_raw_mode(stat.st_mode);
-        let draft = match file_type {
-            FileType::RegularFile => {
-                let draft = Draft::file(dir)?;
-                if let Some(target) = draft.as_file() {
-                    let len_bytes = stat.st_size.cast_unsigned();
-                    let kept_bytes = match keep {
-                        Keep::All => len_bytes,
-                        Keep::First(count) => len_bytes.min(count),
-                    };
-                    let bytes =
-                        source.open(OFlags::RDONLY | OFlags::NOATIME).or_else(|errno| match errno {
-                            Errno::PERM => source.open(OFlags::RDONLY),
-                            errno => Err(errno),
-                        })?;
-                    copy_data(&bytes, target, kept_bytes, kept_bytes == len_bytes)?;
-                }
-                draft
-            }
+        let dir = self.writable()?.drafts.as_fd();
+        let draft = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => return Err(UnionErrorKind::Stale), // It changed its type while we looked.
             FileType::Symlink => Draft::special(dir, Special::Symlink(&source.read_link()?))?,
             FileType::Directory => Draft::special(dir, Special::Directory)?,
             other => Draft::special(dir, Special::Node(other, stat.st_rdev))?,
         };
         self.copy_attributes(source, &stat, draft.entry())?;
-        if self.sync
-            && let Some(file) = draft.as_file()
-        {
-            fs::fsync(file)?;
+        Ok((draft, stat))
+    }
+
+    /// As [`Union::draft_of`], for a regular file.
+    fn draft_of_file(&self, source: &File, stat: Stat, keep: Keep) -> Outcome<(Draft<'_>, Stat)> {
+        let draft = Draft::file(self.writable()?.drafts.as_fd())?;
+        let target = draft.as_file().ok_or(UnionErrorKind::Invalid)?;
+        let len_bytes = stat.st_size.cast_unsigned();
+        let kept_bytes = match keep {
+            Keep::All => len_bytes,
+            Keep::First(count) => len_bytes.min(count),
+        };
+        copy_data(source, target, kept_bytes, kept_bytes == len_bytes)?;
+        self.copy_attributes(Entry::Open(source.as_fd()), &stat, draft.entry())?;
+        if self.sync {
+            fs::fsync(target)?;
         }
         Ok((draft, stat))
     }
@@ -240,9 +236,9 @@ impl Union {
         }
         let source = self.dir_handle(dir, dir.branch())?;
         let parent = self.dir_handle(&name.dir, target)?;
-        let (mut draft, _) = self.draft_of(Entry::Held(source.as_fd()), Keep::All)?;
+        let (mut draft, _) = self.draft_of(Entry::Held(source.as_fd()))?;
+        let copy = draft.entry().stat()?;
         draft.publish(&parent, &name.name)?;
-        let copy = Entry::At(parent.as_fd(), &name.name).stat()?;
         self.origins.lock().insert((copy.st_dev, copy.st_ino), dir.ino());
         let at = state.branches.partition_point(|it| *it < target);
         state.branches.insert(at, target);
@@ -289,6 +285,14 @@ impl Union {
         }
         Self::note(&mut state, |index| index.put_entry(name, target, node.file_type(), node.ino()));
         Ok(())
+    }
+}
+
+/// Opens a file to copy it; only its owner may leave its time of access alone.
+fn open_source(entry: Entry<'_>) -> Outcome<File> {
+    match entry.open(OFlags::RDONLY | OFlags::NOATIME) {
+        Err(Errno::PERM) => Ok(entry.open(OFlags::RDONLY)?),
+        other => Ok(other?),
     }
 }
 

@@ -247,7 +247,7 @@ fn publish_file(parent: &OwnedFd, name: &OsStr, mode: u32, creator: Creator) -> 
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         match fs::openat(parent, ".", flags, permissions) {
             Ok(fd) => {
-                let entry = Entry::Held(fd.as_fd());
+                let entry = Entry::Open(fd.as_fd());
                 give_owner(entry, parent, creator, New::Node(mode, 0))?;
                 entry.link(parent, name)?;
                 return Ok(File::from(fd));
@@ -259,7 +259,7 @@ fn publish_file(parent: &OwnedFd, name: &OsStr, mode: u32, creator: Creator) -> 
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let file = File::from(fs::openat(parent, name, flags, permissions)?);
     if !is_owned_by_us(creator) {
-        give_owner(Entry::Held(file.as_fd()), parent, creator, New::Node(mode, 0))?;
+        give_owner(Entry::Open(file.as_fd()), parent, creator, New::Node(mode, 0))?;
     }
     Ok(file)
 }

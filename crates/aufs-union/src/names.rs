@@ -9,8 +9,8 @@
 //! | `.wh..wh..opq`     | opaque: hides all that lies below this directory   |
 //! | other `.wh..wh.*`  | bookkeeping (`aufs`, `plnk`, `orph`, `draft`)      |
 //!
-//! This module only names things and does no I/O; see [`crate::marker`] for
-//! reading and writing the markers.
+//! This module only names things and does no I/O; `marker.rs` reads and
+//! writes the markers.
 //!
 //! Source: `include/uapi/linux/aufs_type.h` of aufs 6.x.
 

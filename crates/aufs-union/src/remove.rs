@@ -226,7 +226,9 @@ fn is_immutable(entry: Entry<'_>) -> Outcome<bool> {
     let flags = AtFlags::SYMLINK_NOFOLLOW;
     let statx = match entry {
         Entry::At(dir, name) => fs::statx(dir, name, flags, StatxFlags::TYPE)?,
-        Entry::Held(fd) => fs::statx(fd, "", flags | AtFlags::EMPTY_PATH, StatxFlags::TYPE)?,
+        Entry::Held(fd) | Entry::Open(fd) => {
+            fs::statx(fd, "", flags | AtFlags::EMPTY_PATH, StatxFlags::TYPE)?
+        }
     };
     Ok(statx.stx_attributes.intersects(StatxAttributes::IMMUTABLE | StatxAttributes::APPEND))
 }

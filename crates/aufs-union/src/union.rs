@@ -152,6 +152,11 @@ impl Union {
         self.writable.as_ref().map(|it| it.index)
     }
 
+    /// Whether this process is root of the host, as far as rights on branches go.
+    pub fn has_host_privilege(&self) -> bool {
+        privilege::is_host_root()
+    }
+
     /// Whether branches may change behind the union.
     pub fn revalidates(&self) -> bool {
         self.revalidate
