@@ -21,6 +21,13 @@ pub struct Backing {
     pub facts: BackingFacts,
     /// An empty directory on it.
     pub dir: PathBuf,
+    /// Whether used branches are emptied but not removed before the run ends.
+    ///
+    /// Ext4 without a journal does not reuse an inode for minutes after its
+    /// file was deleted, and searches past all such inodes, one by one, when a
+    /// file is created. Removing the branches of each block would make every
+    /// later copy-up pay for that: by 0.7 ms where 30 µs were true.
+    pub keeps_inodes: bool,
     /// The mount of a tmpfs or an image, if it is one.
     _view: Option<View>,
 }
@@ -38,12 +45,14 @@ impl Backing {
             Some((_, fs_type)) => mount_image(fs_type, home, bytes)?,
             None => (home.to_owned(), None),
         };
-        let facts_of = |dir: &Path| -> Result<BackingFacts> {
-            let (fs_type, options) = filesystem_of(dir)?;
-            Ok(BackingFacts { name: name.to_owned(), fs_type, options, path: dir.to_owned() })
-        };
         check_room(&dir, bytes)?;
-        Ok(Self { facts: facts_of(&dir)?, dir, _view: view })
+        let (fs_type, mut options) = filesystem_of(&dir)?;
+        let keeps_inodes = fs_type == "ext4" && has_no_journal(&dir) && INODES_MIN < free_inodes(&dir)?;
+        if keeps_inodes {
+            options.push_str(" (no journal)");
+        }
+        let facts = BackingFacts { name: name.to_owned(), fs_type, options, path: dir.clone() };
+        Ok(Self { facts, dir, keeps_inodes, _view: view })
     }
 
     /// Writes what is dirty, so that it does not weigh on the next sample.
@@ -55,6 +64,25 @@ impl Backing {
         let dir = File::open(&self.dir).at("open", &self.dir)?;
         rustix::fs::syncfs(&dir).at("sync", &self.dir)
     }
+}
+
+/// Free inodes that a file system must have before a run leaves them in use till its end.
+const INODES_MIN: u64 = 4_000_000;
+
+fn free_inodes(dir: &Path) -> Result<u64> {
+    Ok(rustix::fs::statvfs(dir).at("stat file system of", dir)?.f_favail)
+}
+
+/// Whether the ext4 that holds `dir` says that no thread writes its journal.
+fn has_no_journal(dir: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let Ok(dev) = fs::metadata(dir).map(|it| it.dev()) else { return false };
+    let block = format!("/sys/dev/block/{}:{}", rustix::fs::major(dev), rustix::fs::minor(dev));
+    let Some(name) = fs::canonicalize(block).ok().and_then(|it| it.file_name().map(PathBuf::from)) else {
+        return false;
+    };
+    let task = fs::read_to_string(Path::new("/sys/fs/ext4").join(name).join("journal_task"));
+    task.is_ok_and(|it| it.trim().parse::<u32>().is_err())
 }
 
 fn check_room(dir: &Path, bytes: u64) -> Result<()> {

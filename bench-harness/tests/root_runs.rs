@@ -2,6 +2,8 @@
 //!
 //! They mount overlayfs, hence need root.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // Reason: the functions that tests share are no tests to clippy.
+
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;

@@ -80,3 +80,25 @@ pub fn remove_trees(dirs: &[std::path::PathBuf]) -> Result<()> {
         _ => Ok(()),
     })
 }
+
+/// Empties the files of `dir` but leaves their names, in parallel; see `Backing::keeps_inodes`.
+///
+/// # Errors
+///
+/// Any I/O error.
+pub fn empty_trees(dirs: &[std::path::PathBuf]) -> Result<()> {
+    dirs.par_iter().try_for_each(|dir| empty_tree(dir))
+}
+
+fn empty_tree(dir: &Path) -> Result<()> {
+    for entry in fs::read_dir(dir).at("read directory", dir)? {
+        let path = entry.at("read directory", dir)?.path();
+        let stat = fs::symlink_metadata(&path).at("stat", &path)?;
+        if stat.is_dir() {
+            empty_tree(&path)?;
+        } else if stat.is_file() && 0 < stat.len() {
+            File::options().write(true).open(&path).and_then(|it| it.set_len(0)).at("empty", &path)?;
+        }
+    }
+    Ok(())
+}

@@ -20,7 +20,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 pub use aufs_fuse::aufs_binary;
-pub use flat::remove_trees;
+pub use flat::{empty_trees, remove_trees};
 pub use view::{Branch, View};
 
 use crate::cell::{TreeContent, TreeKey};

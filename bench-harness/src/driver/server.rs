@@ -68,5 +68,5 @@ pub fn last_words(log: &Path) -> String {
 }
 
 fn shows_fuse(target: &Path) -> bool {
-    rustix::fs::statfs(target).is_ok_and(|it| i64::from(it.f_type) == FUSE_SUPER_MAGIC)
+    rustix::fs::statfs(target).is_ok_and(|it| it.f_type == FUSE_SUPER_MAGIC)
 }

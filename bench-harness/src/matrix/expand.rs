@@ -91,7 +91,7 @@ pub fn order(seed: u64, block: u32, len: usize) -> Vec<usize> {
     rng.set_stream(u64::from(block));
     let mut order: Vec<usize> = (0..len).collect();
     for last in (1..len).rev() {
-        let draw = u128::from(rng.next_u64()) * (last as u128 + 1) >> 64;
+        let draw = (u128::from(rng.next_u64()) * (last as u128 + 1)) >> 64;
         order.swap(last, draw as usize);
     }
     order

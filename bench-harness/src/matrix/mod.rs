@@ -149,11 +149,11 @@ impl Matrix {
                 return Err(wrong(option, suggest::unknown(&kind, option, known)));
             }
         }
-        for name in self.backing.iter().filter(|name| !backing::NAMES.contains(&name.as_str())) {
+        if let Some(name) = self.backing.iter().find(|name| !backing::NAMES.contains(&name.as_str())) {
             return Err(wrong(name, suggest::unknown("backing", name, backing::NAMES)));
         }
         for group in &self.group {
-            for name in group.models.iter().filter(|name| model::by_name(name).is_none()) {
+            if let Some(name) = group.models.iter().find(|name| model::by_name(name).is_none()) {
                 return Err(wrong(name, suggest::unknown("model", name, &model::names())));
             }
             group.check_ranges().map_err(|(key, message)| wrong(key, message))?;

@@ -1,5 +1,6 @@
 //! What a run works on: backings, layers, drivers that can run, and their imports.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -39,6 +40,19 @@ pub struct Feasible {
     pub cells: Vec<PlannedCell>,
     /// The rest, by driver and backing.
     pub skips: Vec<Skip>,
+}
+
+impl Drop for Bench {
+    /// Removes the many files of kept branches in parallel; the rest goes with the scratch directory.
+    fn drop(&mut self) {
+        let dirs = self.backings.values().filter_map(|it| fs::read_dir(&it.dir).ok()).flatten().flatten();
+        let trees: Vec<PathBuf> = dirs.map(|it| it.path()).collect();
+        let trees = trees.iter().filter_map(|it| fs::read_dir(it).ok()).flatten().flatten();
+        let trees: Vec<PathBuf> = trees.map(|it| it.path()).filter(|it| it.is_dir()).collect();
+        if let Err(error) = driver::remove_trees(&trees) {
+            tracing::warn!(error = error.line(), "scratch files stay behind");
+        }
+    }
 }
 
 impl Bench {
@@ -121,10 +135,10 @@ impl Bench {
             }
             let (driver, layers) = (known(&stack.subject.driver)?, &self.layers[&key]);
             let import_key = (stack.backing.clone(), stack.tree, stack.subject.driver.clone());
-            if !self.imports.contains_key(&import_key) {
+            if let Entry::Vacant(vacant) = self.imports.entry(import_key) {
                 let home = dir.join(format!("i{name}-{}", stack.subject.driver));
                 fs::create_dir(&home).at("create", &home)?;
-                self.imports.insert(import_key, driver.import(layers, &home)?);
+                vacant.insert(driver.import(layers, &home)?);
             }
         }
         self.backings.values().try_for_each(Backing::settle)

@@ -203,10 +203,10 @@ impl Blocks<'_> {
         };
         match bed.params.model.as_str() {
             "copy-up" | "chmod" => {
-                note(Metric::UpperBytes, specs.last().and_then(|file| bed.upper_bytes(file)))?;
-                note(Metric::ServerRssBytes, bed.view.server_rss_bytes())
+                note(Metric::Upper, specs.last().and_then(|file| bed.upper_bytes(file)))?;
+                note(Metric::ServerRss, bed.view.server_rss_bytes())
             }
-            "mount" => note(Metric::TreeBytes, Some(bed.layers.tree_bytes)),
+            "mount" => note(Metric::Tree, Some(bed.layers.tree_bytes)),
             _ => Ok(()),
         }
     }
@@ -235,14 +235,18 @@ impl Blocks<'_> {
     }
 
     fn remove_branches(&self, block: u32) -> Result<()> {
-        let mut homes = Vec::new();
-        for name in self.bench.backings.keys() {
+        for (name, backing) in &self.bench.backings {
             let home = self.bench.branch_home(name, block)?;
             let entries = std::fs::read_dir(&home).at("read directory", &home)?;
-            homes.extend(entries.flatten().map(|entry| entry.path()));
-            homes.push(home);
+            let branches: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+            if backing.keeps_inodes {
+                crate::driver::empty_trees(&branches)?;
+            } else {
+                crate::driver::remove_trees(&branches)?;
+                crate::driver::remove_trees(&[home])?;
+            }
         }
-        crate::driver::remove_trees(&homes)
+        Ok(())
     }
 }
 

@@ -128,30 +128,32 @@ pub enum Record {
 
 /// What is measured besides time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
 pub enum Metric {
     /// Space the copy takes on the writable branch.
-    UpperBytes,
+    #[serde(rename = "upper_bytes")]
+    Upper,
     /// Size of the tree that a mount shows.
-    TreeBytes,
+    #[serde(rename = "tree_bytes")]
+    Tree,
     /// Resident memory of a FUSE server that is our child, after its cells.
-    ServerRssBytes,
+    #[serde(rename = "server_rss_bytes")]
+    ServerRss,
 }
 
 impl Metric {
     /// Its name in `metrics.csv`.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::UpperBytes => "upper_bytes",
-            Self::TreeBytes => "tree_bytes",
-            Self::ServerRssBytes => "server_rss_bytes",
+            Self::Upper => "upper_bytes",
+            Self::Tree => "tree_bytes",
+            Self::ServerRss => "server_rss_bytes",
         }
     }
 
     /// The unit of its values.
     pub fn unit(self) -> &'static str {
         match self {
-            Self::UpperBytes | Self::TreeBytes | Self::ServerRssBytes => "bytes",
+            Self::Upper | Self::Tree | Self::ServerRss => "bytes",
         }
     }
 }

@@ -30,7 +30,9 @@ pub fn start(reader: Reader) {
         .with_env_filter(filter)
         .with_writer(stderr)
         .with_ansi(stderr().is_terminal())
-        .with_target(false);
+        .with_target(false)
+        // It would report a full disk under the log file to that same file, and panic.
+        .log_internal_errors(false);
     let started = if reader == Reader::File { log.try_init() } else { log.without_time().try_init() };
     if let Err(error) = started {
         tracing::debug!(%error, "a log was started before");

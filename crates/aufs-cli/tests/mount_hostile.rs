@@ -178,3 +178,41 @@ fn fuse_root_a_log_that_cannot_be_written_mounts_nothing() {
     assert!(line.contains(&host.text("log file @/no/log: No such file or directory")), "{line}");
     assert_eq!(host.mounts(), []);
 }
+
+#[test]
+fn fuse_root_a_full_disk_under_the_log_does_not_end_the_server() {
+    if !has(&[Fuse, Root]) {
+        return;
+    }
+    let host = Host::new();
+    let mut command = host.aufs(&["mount", "--log", "/dev/full", "-o", "br:@/u:@/l1", "@/m"]);
+    host::succeed(command.env("AUFS_LOG", "trace"));
+    assert_eq!(host.read("m/only-l1"), "first");
+    host.run(&["umount", "@/m"]);
+}
+
+#[test]
+fn fuse_root_a_server_that_dies_before_it_reports_leaves_no_dead_mount() {
+    if !has(&[Fuse, Root]) {
+        return;
+    }
+    let host = Host::new();
+    let text = host.text("br:@/u=rw:@/l1=ro");
+    let options = aufs_mount::option::parse(text.as_ref(), aufs_mount::option::Dialect::Own).unwrap().options;
+    let (stack, _) = aufs_mount::stack::BranchStack::check(&options, &host.path("m")).unwrap();
+    let request = aufs_mount::request::ServeRequest::new(&stack, &options, None);
+    // In the server's place: it mounts, kills what serves, and ends without a word.
+    let script = format!(
+        "#!/bin/sh\ncat > /dev/null\npid=$({} mount --json -o {text} {} | sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/')\n\
+         kill -9 $pid\nwhile kill -0 $pid 2>/dev/null; do sleep 0.05; done\ntouch {}\nexit 7\n",
+        env!("CARGO_BIN_EXE_aufs"),
+        host.path("m").display(),
+        host.path("done").display(),
+    );
+    fs::write(host.path("server"), script).unwrap();
+    fs::set_permissions(host.path("server"), PermissionsExt::from_mode(0o755)).unwrap();
+    let error = aufs_mount::server::start(&host.path("server"), &request).unwrap_err();
+    assert_eq!(error.kind.to_string(), "the serving program ended (exit code 7) before the mount was up");
+    assert!(host.path("done").exists(), "the script did not do its part");
+    assert_eq!(host.mounts(), [], "the dead mount stays");
+}

@@ -15,6 +15,7 @@ use nix::unistd::{AccessFlags, access};
 use crate::error::{ErrorClass, MountError, MountErrorKind};
 use crate::option::DataMode;
 use crate::request::{ServeReply, ServeRequest};
+use crate::unmount::detach;
 
 /// Name of the program that serves.
 const PROGRAM: &str = "aufs";
@@ -107,6 +108,7 @@ pub fn start(program: &Path, request: &ServeRequest) -> Result<Served, MountErro
                 (None, Some(signal)) => format!("signal {signal}"),
                 (None, None) => "no status".to_owned(),
             };
+            clear_dead_mount(mountpoint);
             Err(MountErrorKind::ServerDied { status }.during("mount", mountpoint))
         }
         Err(error) => {
@@ -114,8 +116,19 @@ pub fn start(program: &Path, request: &ServeRequest) -> Result<Served, MountErro
             if let Err(error) = child.kill().and_then(|()| child.wait()) {
                 tracing::warn!(%error, "the serving program could not be ended");
             }
+            clear_dead_mount(mountpoint);
             Err(failed(error))
         }
+    }
+}
+
+/// Removes the mount of a server that died between mounting and reporting.
+///
+/// The mount point was alive when the request was checked, so a dead mount there is that server's.
+fn clear_dead_mount(mountpoint: &Path) {
+    let is_dead = fs::metadata(mountpoint).is_err_and(|it| it.raw_os_error() == Some(Errno::ENOTCONN as i32));
+    if is_dead && let Err(reason) = detach(mountpoint, true) {
+        tracing::warn!(?mountpoint, %reason, "a dead mount stays");
     }
 }
 

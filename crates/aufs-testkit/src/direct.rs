@@ -44,6 +44,12 @@ pub enum Handle {
     Union(OpenNode),
 }
 
+/// Who this process is.
+fn process_caller() -> Caller {
+    use rustix::process::{getegid, geteuid};
+    Caller { uid: geteuid().as_raw(), gid: getegid().as_raw() }
+}
+
 /// Whether a path is the host's: a branch addressed directly.
 fn is_host(path: &str) -> bool {
     path.starts_with('@')
@@ -52,7 +58,7 @@ fn is_host(path: &str) -> bool {
 impl Direct {
     /// `options` name branches by their full paths.
     pub fn new(host: HostCalls, options: String, read_only: bool) -> Self {
-        Self { host, options, read_only, union: None, caller: Caller { uid: 0, gid: 0 }, umask: 0o022 }
+        Self { host, options, read_only, union: None, caller: process_caller(), umask: 0o022 }
     }
 
     /// The union, if the call is for it and not for the host.
@@ -140,8 +146,8 @@ impl Subject for Direct {
     type Handle = Handle;
 
     fn mount(&mut self) -> Outcome<()> {
-        if !self.caller.is_root() {
-            return Err(Errno::PERM.into());
+        if self.caller != process_caller() {
+            return Err(Errno::PERM.into()); // Only who could call mount(2) may open a union.
         }
         self.union = Some(open_union(&self.options)?);
         Ok(())
@@ -155,8 +161,7 @@ impl Subject for Direct {
     }
 
     fn set_caller(&mut self, caller: Option<(u32, u32)>) -> Outcome<()> {
-        let (uid, gid) = caller.unwrap_or((0, 0));
-        self.caller = Caller { uid, gid };
+        self.caller = caller.map_or_else(process_caller, |(uid, gid)| Caller { uid, gid });
         Ok(())
     }
 

@@ -5,6 +5,7 @@ pub mod compare;
 pub mod direct;
 pub mod dump;
 pub mod error;
+pub mod history;
 pub mod host_calls;
 pub mod isolate;
 pub mod model;

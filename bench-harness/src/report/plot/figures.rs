@@ -21,6 +21,9 @@ enum Along {
     Layer,
 }
 
+/// Reads the value of an axis.
+type Axis = fn(&Params) -> u64;
+
 const SIZE: (u32, u32) = (980, 580);
 const BARS: &str = "median of all samples; bars: exact 95 % interval of the median";
 
@@ -103,7 +106,7 @@ impl Chooser<'_> {
 
     /// Lines along one axis, the other fixed where most values were measured.
     fn lines(&self, along: Along, cache: crate::cell::Cache) -> Option<Figure> {
-        let (moving, fixed): (fn(&Params) -> u64, fn(&Params) -> u64) = match along {
+        let (moving, fixed): (Axis, Axis) = match along {
             Along::Size => (|it| it.file_bytes, |it| u64::from(it.n_layers)),
             Along::Layer => (|it| u64::from(it.found_at), |it| it.file_bytes),
         };

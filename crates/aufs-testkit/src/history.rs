@@ -1,0 +1,131 @@
+//! Checks a union against a plain directory: the same calls on both, the same tree after them.
+
+use std::fmt::{self, Debug};
+use std::path::Path;
+
+use crate::compare::compare_trees;
+use crate::dump::{Since, dump};
+use crate::host_calls::HostCalls;
+use crate::model::{Branch, merge};
+use crate::mounted::Mounted;
+use crate::op::Op;
+use crate::replay::call;
+use crate::scenario::Tree;
+use crate::subject::{Outcome, Subject};
+
+/// What did not hold, with everything needed to see it.
+pub struct Failure(String);
+
+impl Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn told<E: Debug>(error: E) -> Failure {
+    Failure(format!("{error:?}"))
+}
+
+/// Makes the calls of `history` on a union of `branches` and on a plain directory.
+///
+/// `subject` makes the union of where it lies and its options. The plain
+/// directory starts as the flattened stack, by [`merge`]. Results must agree,
+/// and then the trees; the lower branches must be untouched; and the union
+/// must show the same when it is mounted again. Clears the mask of the process.
+///
+/// # Errors
+///
+/// What did not hold.
+pub fn check<S: Subject>(
+    scratch: &Path,
+    branches: &[Branch],
+    history: &[Op],
+    subject: impl FnOnce(HostCalls, String) -> S,
+) -> Result<(), Failure> {
+    // Opening a union clears the mask of the process, for every thread and at any time.
+    rustix::process::umask(rustix::fs::Mode::empty());
+    let calls = HostCalls { branches: scratch.join("b"), mountpoint: scratch.join("u") };
+    std::fs::create_dir_all(&calls.mountpoint).map_err(told)?;
+    let options = plant(&calls, branches)?;
+    let plain_root = scratch.join("plain");
+    merge(branches).plant(&plain_root).map_err(told)?;
+    let mut plain = Mounted::plain(plain_root);
+    let mut union = subject(calls, options);
+    union.mount().map_err(told)?;
+    union.umask(rustix::fs::Mode::empty());
+    let below = lower_branches(&mut union, branches.len()).map_err(told)?;
+
+    for (n, op) in history.iter().enumerate() {
+        let got = call(&mut union, op, &Since::default()).map_err(told)?;
+        let is_rename = matches!(op, Op::Rename { .. } | Op::Renameat2 { .. });
+        if is_rename && got.err.as_deref() == Some("EXDEV") {
+            continue; // A directory with entries below: aufs leaves the work to mv.
+        }
+        let wanted = call(&mut plain, op, &Since::default()).map_err(told)?;
+        if wanted != got {
+            return Err(Failure(format!("call {n} {op:?}: wanted {wanted:?}, got {got:?}")));
+        }
+    }
+    let after = shown(&mut union).map_err(told)?;
+    same("after the history", &shown(&mut plain).map_err(told)?, &after)?;
+    union.unmount(0).map_err(told)?;
+    let below_after = lower_branches(&mut union, branches.len()).map_err(told)?;
+    for (wanted, got) in below.iter().zip(&below_after) {
+        same("a lower branch", wanted, got)?;
+    }
+    union.mount().map_err(told)?;
+    let again = shown(&mut union).map_err(told)?;
+    union.unmount(0).map_err(told)?;
+    same("after mounting it again", &after, &again)
+}
+
+/// Builds the branches; returns the mount options that name them.
+fn plant(calls: &HostCalls, branches: &[Branch]) -> Result<String, Failure> {
+    let mut options = "br".to_owned();
+    for (n, branch) in branches.iter().enumerate() {
+        let root = calls.branches.join(n.to_string());
+        std::fs::create_dir_all(&root).map_err(told)?;
+        branch.tree.plant(&root).map_err(told)?;
+        let perm = match (n, branch.honors_whiteouts) {
+            (0, _) => "rw",
+            (_, true) => "ro+wh",
+            (_, false) => "ro",
+        };
+        options.push_str(&format!(":{}={perm}", root.display()));
+    }
+    Ok(options)
+}
+
+/// Times in full: none is as late as this.
+fn exact() -> Since {
+    Since { start_ns: i128::MAX, exe_digest: None }
+}
+
+/// The whole tree, with the times that calls have set.
+fn shown<S: Subject>(subject: &mut S) -> Outcome<Tree> {
+    let mut tree = dump(subject, ".", &exact())?;
+    for entry in &mut tree.entries {
+        // Both sides made their entries at their own moment, and a copy-up into
+        // a directory moves its time, as on kernel aufs.
+        let is_dir = entry.kind.as_deref() == Some("dir");
+        entry.mtime.take_if(|time| is_dir || time.is_string());
+        entry.attr = None;
+    }
+    Ok(tree)
+}
+
+fn lower_branches<S: Subject>(union: &mut S, count: usize) -> Outcome<Vec<Tree>> {
+    (1..count).map(|n| dump(union, &format!("@{n}"), &exact())).collect()
+}
+
+fn same(what: &str, wanted: &Tree, got: &Tree) -> Result<(), Failure> {
+    let mut found = Vec::new();
+    compare_trees(what, wanted, got, &mut found);
+    if found.is_empty() { Ok(()) } else { Err(Failure(found.join("\n"))) }
+}
