@@ -85,7 +85,7 @@ pub enum MountErrorKind {
         upper: PathBuf,
     },
     /// Kernel aufs was asked for, and the kernel has none.
-    #[error("this kernel has no aufs (it is not in /proc/filesystems); use --mounter fuse")]
+    #[error("no aufs in /proc/filesystems; load it with modprobe aufs, or use --mounter fuse")]
     NoKernelAufs,
     /// Kernel aufs cannot do what was asked for.
     #[error("kernel aufs cannot do this: {reason}; use --mounter fuse")]

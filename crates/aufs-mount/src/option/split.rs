@@ -31,12 +31,9 @@ pub(super) fn words(text: &[u8]) -> Option<Vec<&[u8]>> {
     let mut words = Vec::new();
     let mut rest = text;
     loop {
-        let quoted = QUOTED.iter().map(|it| it.len()).find(|&len| {
-            QUOTED.iter().any(|name| name.len() == len && rest.starts_with(name))
-                && rest.get(len) == Some(&b'"')
-        });
-        let from = match quoted {
-            Some(len) => len + 2 + rest[len + 1..].iter().position(|&it| it == b'"')?,
+        let is_quoted = |name: &&&[u8]| rest.starts_with(name) && rest.get(name.len()) == Some(&b'"');
+        let from = match QUOTED.iter().find(is_quoted) {
+            Some(name) => name.len() + 2 + rest[name.len() + 1..].iter().position(|&it| it == b'"')?,
             None => 0,
         };
         let end = from + split(&rest[from..], b',').first().map_or(0, |it| it.len());
