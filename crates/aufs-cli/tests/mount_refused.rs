@@ -147,8 +147,7 @@ fn kernel_aufs_is_refused_where_there_is_none() {
     }
     let host = Host::new();
     let (code, line) = refusal(&host, &["mount", "--mounter", "kernel", "-o", "br:@/u:@/l1", "@/m"]);
-    let expected =
-        "aufs mount: mount @/m: no aufs in /proc/filesystems; load it with modprobe aufs, or use --mounter fuse";
+    let expected = "aufs mount: mount @/m: no aufs in /proc/filesystems; load it with modprobe aufs, or use --mounter fuse";
     assert_eq!((code, line), (UNSUPPORTED, host.text(expected)));
 }
 
