@@ -204,6 +204,8 @@ fn fuse_root_a_dead_mount_is_named_with_its_remedy() {
     host.run(&["mount", "-o", OPTIONS, "@/m"]);
     let pid = host.server_of("m");
     fs::write(host.path("m/only-l1"), "kept").unwrap();
+    // Attributes the kernel keeps would hide that nobody answers any more.
+    assert!(fs::metadata(host.path("m")).unwrap().is_dir());
     signal(pid, Signal::SIGKILL);
     wait_until("the server ends", || !is_running(pid));
     let (code, line) = refused(&host.aufs(&["mount", "-o", OPTIONS, "@/m"]).output().unwrap());

@@ -126,8 +126,9 @@ pub fn start(program: &Path, request: &ServeRequest) -> Result<Served, MountErro
 ///
 /// The mount point was alive when the request was checked, so a dead mount there is that server's.
 fn clear_dead_mount(mountpoint: &Path) {
-    let is_dead = fs::metadata(mountpoint).is_err_and(|it| it.raw_os_error() == Some(Errno::ENOTCONN as i32));
-    if is_dead && let Err(reason) = detach(mountpoint, true) {
+    if crate::stack::is_dead(mountpoint)
+        && let Err(reason) = detach(mountpoint, true)
+    {
         tracing::warn!(?mountpoint, %reason, "a dead mount stays");
     }
 }

@@ -117,8 +117,17 @@ fn look(op: &'static str, path: &Path) -> Result<Place, MountError> {
     if !found.is_dir() {
         return Err(MountErrorKind::NotDirectory.during(op, path));
     }
+    if is_dead(path) {
+        return Err(MountErrorKind::DeadMount.during(op, path));
+    }
     let path = fs::canonicalize(path).map_err(refuse)?;
     Ok(Place { path, dev: found.dev(), ino: found.ino() })
+}
+
+/// Whether a FUSE mount without a server lies at `path`; the kernel may know its attributes still,
+/// but has to ask for its sizes.
+pub(crate) fn is_dead(path: &Path) -> bool {
+    nix::sys::statvfs::statvfs(path) == Err(Errno::ENOTCONN)
 }
 
 /// Two branches may be one directory under two names, by a bind mount for instance.
