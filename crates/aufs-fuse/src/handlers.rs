@@ -369,7 +369,8 @@ impl Filesystem for Served {
         reply: ReplyEmpty,
     ) {
         if let Some(handle) = self.shared.handles.remove(fh.0) {
-            handle.numbered.passing.lock().release(handle.is_writer, handle.is_passthrough);
+            let numbered = &handle.numbered;
+            numbered.passing.lock().release(numbered, handle.is_writer, handle.is_passthrough);
         }
         reply.ok();
     }
@@ -536,7 +537,7 @@ impl Filesystem for Served {
         let numbered = self.shared.numbers.tell(&found.node);
         let id = if self.shared.passes() { reply.open_backing(&file).ok().map(Arc::new) } else { None };
         if let Some(id) = &id {
-            numbered.passing.lock().created(id, found.node.version());
+            numbered.passing.lock().created(&numbered, id, found.node.version());
         }
         let open = self.shared.union.open_created(&found.node, file);
         let handle = Handle::new(Arc::clone(&numbered), id.is_some(), id.is_some(), Some(open));

@@ -9,6 +9,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use aufs_union::Node;
 use parking_lot::Mutex;
@@ -22,11 +23,23 @@ pub(crate) struct Numbered {
     pub(crate) node: Arc<Node>,
     /// Its open files, as the kernel's passthrough rule needs to know them.
     pub(crate) passing: Mutex<Passing>,
+    /// Opens for writing that bypass the server; counted apart, as `passing` is locked while a file is copied up.
+    pub(crate) writers: AtomicU32,
 }
 
 impl Numbered {
     fn new(number: u64, node: &Arc<Node>) -> Arc<Self> {
-        Arc::new(Self { number, node: Arc::clone(node), passing: Mutex::default() })
+        Arc::new(Self {
+            number,
+            node: Arc::clone(node),
+            passing: Mutex::default(),
+            writers: AtomicU32::new(0),
+        })
+    }
+
+    /// Whether attributes may change without the kernel asking the server.
+    pub(crate) fn has_writers(&self) -> bool {
+        self.writers.load(Ordering::Relaxed) != 0
     }
 
     /// Whether the number is also what programs see as `st_ino`.

@@ -23,7 +23,6 @@ pub(crate) struct Passing {
     opens: u32,
     /// Opens through the page cache, which the kernel never mixes with the others.
     cached_opens: u32,
-    writers: u32,
 }
 
 /// A branch file the kernel knows.
@@ -51,11 +50,6 @@ const IDLE_BACKINGS_MAX: usize = 4096;
 static IDLE_BACKINGS: AtomicUsize = AtomicUsize::new(0);
 
 impl Passing {
-    /// Whether attributes may change without the kernel asking the server.
-    pub(crate) fn has_writers(&self) -> bool {
-        self.writers != 0
-    }
-
     /// Whether the kernel reads a file that is no longer the node's.
     fn is_bound_elsewhere(&self, version: u64) -> bool {
         self.opens != 0 && self.backing.as_ref().is_some_and(|it| it.version != version)
@@ -84,7 +78,7 @@ impl Passing {
             return Ok(Way::Moved);
         }
         if self.cached_opens != 0 {
-            self.count(write.is_some(), false);
+            self.count(numbered, write.is_some(), false);
             return Ok(Way::Cached);
         }
         let known = self.backing.as_ref().filter(|it| it.version == version || self.opens != 0);
@@ -96,7 +90,7 @@ impl Passing {
                     Ok(id) => Arc::new(id),
                     Err(error) => {
                         tracing::debug!(%error, "no passthrough for this file");
-                        self.count(write.is_some(), false);
+                        self.count(numbered, write.is_some(), false);
                         return Ok(Way::Cached);
                     }
                 }
@@ -105,28 +99,26 @@ impl Passing {
         if known.is_none() {
             self.set_backing(Some(Backing { id: Arc::clone(&id), version }));
         }
-        self.count(write.is_some(), true);
+        self.count(numbered, write.is_some(), true);
         Ok(Way::Passthrough(id))
     }
 
     /// Counts a file the server just created as opened for writing.
-    pub(crate) fn created(&mut self, id: &Arc<BackingId>, version: u64) {
+    pub(crate) fn created(&mut self, numbered: &Numbered, id: &Arc<BackingId>, version: u64) {
         self.set_backing(Some(Backing { id: Arc::clone(id), version }));
-        self.count(true, true);
+        self.count(numbered, true, true);
     }
 
-    fn count(&mut self, is_writer: bool, is_passthrough: bool) {
+    fn count(&mut self, numbered: &Numbered, is_writer: bool, is_passthrough: bool) {
         *(if is_passthrough { &mut self.opens } else { &mut self.cached_opens }) += 1;
-        self.writers += u32::from(is_writer);
+        numbered.writers.fetch_add(u32::from(is_writer), Ordering::Relaxed);
     }
 
     /// Takes back what an open counted.
-    pub(crate) fn release(&mut self, is_writer: bool, is_passthrough: bool) {
+    pub(crate) fn release(&mut self, numbered: &Numbered, is_writer: bool, is_passthrough: bool) {
         let opens = if is_passthrough { &mut self.opens } else { &mut self.cached_opens };
         *opens = opens.saturating_sub(1);
-        if is_writer {
-            self.writers = self.writers.saturating_sub(1);
-        }
+        numbered.writers.fetch_sub(u32::from(is_writer), Ordering::Relaxed);
         if self.opens == 0 && IDLE_BACKINGS_MAX < IDLE_BACKINGS.load(Ordering::Relaxed) {
             self.set_backing(None);
         }

@@ -152,5 +152,6 @@ fn remedy_for(errno: Errno) -> &'static str {
 
 /// Long copies block a thread each, so there are more of them than processors.
 fn default_threads() -> usize {
-    2 * std::thread::available_parallelism().map_or(2, std::num::NonZero::get).clamp(2, 16)
+    let processors = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    (2 * processors).clamp(8, 16)
 }

@@ -66,11 +66,7 @@ impl Shared {
     /// Returns how long attributes of `numbered` keep.
     pub(crate) fn attr_ttl(&self, numbered: &Numbered) -> Duration {
         // Through a mapping the kernel writes without a word, and an outdated number must not linger.
-        if numbered.passing.lock().has_writers() || !self.numbers.is_current(numbered) {
-            Duration::ZERO
-        } else {
-            self.ttl
-        }
+        if numbered.has_writers() || !self.numbers.is_current(numbered) { Duration::ZERO } else { self.ttl }
     }
 
     /// As [`Shared::attr_ttl`], for a reply in which the node number stands for `st_ino` too.
@@ -134,7 +130,7 @@ impl Shared {
         let ready =
             ready.and_then(|()| if is_writer { self.clear_set_id(&numbered.node, uid) } else { Ok(()) });
         if let Err(errno) = ready {
-            numbered.passing.lock().release(is_writer, is_passthrough);
+            numbered.passing.lock().release(&numbered, is_writer, is_passthrough);
             return Err(errno);
         }
         Ok((self.handles.insert(handle), way))
