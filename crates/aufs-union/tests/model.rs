@@ -37,10 +37,8 @@ fn a_directory_moved_over_another_shows_nothing_from_below() -> Result<(), Failu
     let branch = |lines: &[&str]| Branch { tree: Item::from_lines(lines), honors_whiteouts: false };
     let branches = [branch(&["d/a/"]), branch(&["d: skipped"]), branch(&["b/", "d/a: below"])];
     let scratch = tempfile::tempdir().unwrap();
-    let history = [
-        Op::Rmdir { path: "d/a".to_owned() },
-        Op::Rename { src: "b".to_owned(), dst: "d".to_owned() },
-    ];
+    let history =
+        [Op::Rmdir { path: "d/a".to_owned() }, Op::Rename { src: "b".to_owned(), dst: "d".to_owned() }];
     play(scratch.path(), &branches, &history)
 }
 
