@@ -38,6 +38,15 @@ pub(crate) fn shown_below(held: &[HeldAt], branch: BranchIndex) -> Shown {
     resolve(held.iter().filter(|it| branch < it.branch).map(|it| (it.branch, it.held)))
 }
 
+/// Whether a directory on `branch` would merge with one below.
+///
+/// Not the same as showing one below alone: a directory lets the merge look past files.
+pub(crate) fn would_merge_below(held: &[HeldAt], branch: BranchIndex) -> bool {
+    let dir = Held { entry: HeldEntry::Dir, hides_below: false };
+    let below = held.iter().filter(|it| branch < it.branch).map(|it| (it.branch, it.held));
+    matches!(resolve(std::iter::once((branch, dir)).chain(below)), Shown::Dir(merged) if 1 < merged.len())
+}
+
 /// Whether `branch` holds a whiteout of the name.
 pub(crate) fn has_marker(held: &[HeldAt], branch: BranchIndex) -> bool {
     held.iter().any(|it| it.branch == branch && it.held.hides_below)

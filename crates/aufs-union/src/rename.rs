@@ -15,7 +15,7 @@ use rustix::fs::{self, FileType, OFlags, RenameFlags};
 
 use crate::branch::BranchIndex;
 use crate::error::{During, Outcome, UnionError, UnionErrorKind};
-use crate::index::{HeldList, shown, shown_below};
+use crate::index::{HeldList, entry_at, has_marker, shown, would_merge_below};
 use crate::lookup::Reach;
 use crate::marker;
 use crate::names;
@@ -268,12 +268,12 @@ impl Union {
     fn is_ready(&self, state: &DirState, end: End<'_>, source: &Arc<Node>, held: &HeldList) -> bool {
         let Some(writable) = self.writable_branch() else { return false };
         let is_same = self.revalidate || state.child(end.name).is_some_and(|it| Arc::ptr_eq(&it, source));
-        is_same && crate::index::entry_at(held, writable) != HeldEntry::Nothing && source.branch() == writable
+        is_same && entry_at(held, writable) != HeldEntry::Nothing && source.branch() == writable
     }
 
     /// Whether a directory of the writable branch under this name would merge with one below.
     fn would_merge(&self, held: &HeldList, writable: BranchIndex) -> bool {
-        matches!(shown_below(held, writable), Shown::Dir(_)) || crate::index::has_marker(held, writable)
+        would_merge_below(held, writable) || has_marker(held, writable)
     }
 
     /// Makes the writable branch's part of an empty merged directory truly empty, so that rename(2) replaces it.

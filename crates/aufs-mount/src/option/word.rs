@@ -212,7 +212,8 @@ const WORDS: &[(Does, &[&str])] = &[
 ///
 /// Source: `au_brattr` of `fs/aufs/opts.c`.
 pub(super) const ATTRIBUTES: [&str; 12] = [
-    "nolwh", "icex", "icsec", "icsys", "ictr", "icusr", "icoth", "coo_reg", "coo_all", "fhsm", "unpin", "moo",
+    "nolwh", "icex", "icexsec", "icexsys", "icextr", "icexusr", "icexoth", "coo_reg", "coo_all", "fhsm",
+    "unpin", "moo",
 ];
 
 /// Returns what `name` does.
