@@ -55,6 +55,23 @@ impl Backing {
         Ok(Self { facts, dir, keeps_inodes, _view: view })
     }
 
+    /// Makes ext4 put each directory created in `dir` somewhere else on the disk (`chattr +T`).
+    ///
+    /// Else branches lie close to those of the run before, whose deleted inodes
+    /// are searched too; see [`Backing::keeps_inodes`].
+    ///
+    /// # Errors
+    ///
+    /// What the flags' ioctls report.
+    pub fn spread(&self, dir: &Path) -> Result<()> {
+        if !self.keeps_inodes {
+            return Ok(());
+        }
+        let open = File::open(dir).at("open", dir)?;
+        let flags = rustix::fs::ioctl_getflags(&open).at("read flags of", dir)?;
+        rustix::fs::ioctl_setflags(&open, flags | rustix::fs::IFlags::TOPDIR).at("set flags of", dir)
+    }
+
     /// Writes what is dirty, so that it does not weigh on the next sample.
     ///
     /// # Errors
@@ -111,8 +128,8 @@ fn mount_tmpfs(home: &Path, bytes: u64) -> Result<(PathBuf, Option<View>)> {
 fn mount_image(fs_type: &str, home: &Path, bytes: u64) -> Result<(PathBuf, Option<View>)> {
     let branch = Branch::create(&home.join(fs_type))?;
     let image = branch.home.join("image");
-    // Btrfs keeps data and metadata apart and XFS wants 300 MiB, so give twice and some more.
-    let image_bytes = 2 * bytes + (512 << 20);
+    // Btrfs keeps data and metadata apart and XFS wants 300 MiB, so give some more; the image is sparse.
+    let image_bytes = bytes + bytes / 2 + (1 << 30);
     let file = File::create(&image).at("create image", &image)?;
     file.set_len(image_bytes).at("create image", &image)?;
     run(Command::new(format!("mkfs.{fs_type}")).arg("-q").arg(&image), &format!("{fs_type} tools"))?;

@@ -101,16 +101,20 @@ pub fn plan(cells: &[PlannedCell], backing: &str, key: TreeKey) -> BTreeMap<Para
     counts.into_iter().map(specs).collect()
 }
 
-/// Bytes that all layers and one writable branch of `cells` on `backing` need at most.
+/// Bytes that layers, imports and one writable branch of each of `cells` need on `backing`, about.
 pub fn planned_bytes(cells: &[PlannedCell], backing: &str) -> u64 {
-    let on_backing = cells.iter().filter(|it| it.cell.params.backing == backing);
-    // One copy in the layer (counted once for each driver, so far too much for most), one above.
-    let image_bytes = 2 * IMAGE_FILES * (IMAGE_FILE_BYTES + 4096);
-    let of_cell = |it: &PlannedCell| match it.cell.params.tree().content {
-        TreeContent::Files => 2 * u64::from(it.files) * (it.cell.params.file_bytes + 8192),
-        TreeContent::Image => 2 * image_bytes,
-    };
-    on_backing.map(of_cell).sum()
+    let mut trees: BTreeMap<(TreeKey, &Params), u64> = BTreeMap::new();
+    let mut branch_bytes = 0;
+    for PlannedCell { cell, files } in cells.iter().filter(|it| it.cell.params.backing == backing) {
+        let bytes = match cell.params.tree().content {
+            TreeContent::Files => u64::from(*files) * (cell.params.file_bytes + 8192),
+            TreeContent::Image => IMAGE_FILES * (IMAGE_FILE_BYTES + 4096),
+        };
+        branch_bytes += bytes;
+        trees.insert((cell.params.tree(), &cell.params), bytes);
+    }
+    // The layers, and at most three drivers that import them into a tree of their own.
+    4 * trees.values().sum::<u64>() + branch_bytes
 }
 
 impl LayerStack {

@@ -176,7 +176,7 @@ fn print_verified(outcome: &Outcome) {
     }
     for skip in &record.header.skips {
         let model = skip.model.as_ref().map(|it| format!(" {it}")).unwrap_or_default();
-        println!("{:<26} skipped{model}: {}", skip.subject.label(), skip.reason);
+        println!("{:<26} skipped{model} on {}: {}", skip.subject.label(), skip.backing, skip.reason);
     }
     for (index, message) in errors {
         println!("wrong: {}: {message}", record.header.cells[index].cell);

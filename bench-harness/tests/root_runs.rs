@@ -350,3 +350,42 @@ fn root_verify_says_what_is_right() {
     assert!(said.contains("layers unchanged"), "{said}");
     place.assert_left_clean();
 }
+
+/// An `aufs` command that shows the lowest layer itself, so that writes land in the layer.
+const LIAR: &str = r#"#!/bin/sh
+case $1 in
+mount) lowest=${3##*:}; for target; do :; done; exec mount --bind "${lowest%=*}" "$target" ;;
+umount) exec umount "$2" ;;
+esac
+"#;
+
+#[test]
+fn root_a_driver_that_writes_into_layers_is_caught() {
+    use std::os::unix::fs::PermissionsExt as _;
+    if !is_root() {
+        return;
+    }
+    let matrix = "name = \"liar\"\nbudget = \"60s\"\nblocks_max = 2\n[[driver]]\nname = \"plain\"\n\
+                  [[driver]]\nname = \"aufs-fuse\"\n[[group]]\nmodels = [\"copy-up\", \"lookup\"]\n\
+                  found_at = [1]\nfiles = 8\n";
+    let place = Place::new(matrix);
+    fs::write(place.path("liar"), LIAR).unwrap();
+    fs::set_permissions(place.path("liar"), fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = place.command("run");
+    let output = command.args(["--out", "out"]).env("AUFS_BIN", place.path("liar")).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(5), "{said}");
+    place.assert_left_clean();
+
+    let rows = rows(&place.path("out/summary.csv"));
+    let of = |driver: &str, model: &str| {
+        rows.iter().find(|it| it["driver"] == driver && it["model"] == model).unwrap().clone()
+    };
+    let wrong = of("aufs-fuse", "copy-up");
+    assert_eq!((wrong["n"].as_str(), wrong["p50_ns"].as_str()), ("0", ""), "an error has no numbers");
+    assert_eq!(of("plain", "copy-up")["n"], "16", "the others keep theirs");
+    assert_eq!(of("aufs-fuse", "lookup")["n"], "16", "reading was right");
+    let page = fs::read_to_string(place.path("out/report.html")).unwrap();
+    assert!(page.contains("no copy on the writable branch"), "the error is in the report");
+    assert!(page.contains("A driver wrote into a layer"), "and so is the damage");
+}

@@ -170,8 +170,10 @@ impl Bench {
     ///
     /// It cannot be created.
     pub fn branch_home(&self, backing: &str, block: u32) -> Result<PathBuf> {
-        let home = self.backing(backing)?.dir.join(format!("b{block}"));
+        let backing = self.backing(backing)?;
+        let home = backing.dir.join(format!("b{block}"));
         fs::create_dir_all(&home).at("create", &home)?;
+        backing.spread(&home)?;
         Ok(home)
     }
 }

@@ -115,7 +115,10 @@ impl Chooser<'_> {
         for params in self.params(tied) {
             groups.entry(fixed(params)).or_default().insert(moving(params));
         }
-        let (at, values) = groups.into_iter().rev().max_by_key(|(_, values)| values.len())?;
+        let n_samples = |at: u64| -> usize {
+            self.params(|it| tied(it) && fixed(it) == at).into_iter().map(|it| self.n_samples(it)).sum()
+        };
+        let (at, values) = groups.into_iter().max_by_key(|(at, values)| (values.len(), n_samples(*at)))?;
         if values.len() < 2 {
             return None;
         }
@@ -186,15 +189,17 @@ impl Chooser<'_> {
         Some(Figure { name, caption, size, kind: Kind::Heat(maps) })
     }
 
+    /// Samples of the subject that has most of them with `params`.
+    fn n_samples(&self, params: &Params) -> usize {
+        let with = self.summary.cells.iter().filter(|it| it.cell.params == *params);
+        with.filter_map(|it| it.latency.as_ref()).map(|it| it.n).max().unwrap_or(0)
+    }
+
     /// Percentiles at the parameters with most samples.
     fn percentiles(&self, cache: crate::cell::Cache) -> Option<Figure> {
         let chosen = self.params(|it| it.cache == cache);
-        let n = |params: &Params| {
-            let with = self.summary.cells.iter().filter(|it| it.cell.params == *params);
-            with.filter_map(|it| it.latency.as_ref()).map(|it| it.n).max().unwrap_or(0)
-        };
-        let params = chosen.into_iter().max_by_key(|it| n(it))?;
-        let n = n(params);
+        let params = chosen.into_iter().max_by_key(|it| self.n_samples(it))?;
+        let n = self.n_samples(params);
         if n < 20 {
             return None;
         }
