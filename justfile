@@ -54,6 +54,11 @@ keep run *args:
     cargo build --release --package bench-harness
     "{{target}}/release/aufs-bench" keep "{{run}}" {{args}}
 
+# Use a Debian root as a lower branch as people would, and check that no byte of it changed; needs root.
+real-tree root *args:
+    cargo build --release --package aufs-cli
+    AUFS="{{target}}/release/aufs" tools/real_tree.sh "{{root}}" {{args}}
+
 # Say what would mount AUFS branches on this machine, and why.
 detect *args:
     cargo build --release --package aufs-cli
