@@ -38,6 +38,8 @@ pub struct HostFacts {
     pub started_at: String,
     /// Median cost of reading the clock twice, in ns; part of each sample.
     pub clock_ns: u64,
+    /// Time stolen by the hypervisor from boot to the start, in ms over all processors.
+    pub steal_ms: u64,
     /// Whether the bench ran as root outside any user namespace of its own.
     pub root: bool,
     /// Seed of the order of the blocks.
@@ -90,6 +92,7 @@ impl HostFacts {
             git_rev: git_rev(),
             started_at: jiff::Timestamp::now().to_string(),
             clock_ns: clock_ns(),
+            steal_ms: steal_ticks() * 1000 / ticks_per_second().max(1),
             root: nix::unistd::geteuid().is_root(),
             seed,
             matrix: matrix.to_owned(),
@@ -105,14 +108,6 @@ fn read_line(path: impl AsRef<Path>) -> Option<String> {
     Some(fs::read_to_string(path).ok()?.trim_end().to_owned())
 }
 
-/// Whether `/proc/filesystems` lists `name`.
-///
-/// Takes the text, so that tests need no such kernel. The name must match
-/// whole: `contains("aufs")` would also accept `fooaufs`.
-pub fn lists_filesystem(proc_filesystems: &str, name: &str) -> bool {
-    proc_filesystems.lines().any(|line| line.split('\t').next_back() == Some(name))
-}
-
 /// Whether the running kernel offers the file system `name` now, or after loading its module.
 ///
 /// # Errors
@@ -120,14 +115,14 @@ pub fn lists_filesystem(proc_filesystems: &str, name: &str) -> bool {
 /// `/proc/filesystems` cannot be read.
 pub fn kernel_offers(name: &str) -> Result<bool> {
     let path = "/proc/filesystems";
-    if lists_filesystem(&fs::read_to_string(path).at("read", path)?, name) {
+    if aufs_detect::lists_filesystem(&fs::read_to_string(path).at("read", path)?, name) {
         return Ok(true);
     }
     // Without root or without modprobe nothing is loaded, and the second look says so.
     if Command::new("modprobe").args(["-q", name]).output().is_err() {
         return Ok(false);
     }
-    Ok(lists_filesystem(&fs::read_to_string(path).at("read", path)?, name))
+    Ok(aufs_detect::lists_filesystem(&fs::read_to_string(path).at("read", path)?, name))
 }
 
 /// Type and options of the file system that holds `path`.
@@ -185,7 +180,9 @@ fn peers() -> BTreeMap<String, String> {
         // unionfs-fuse prints its version on stderr.
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text);
-        if let Some(line) = text.lines().find(|line| !line.trim().is_empty()) {
+        // They also tell the versions of libraries and of fusermount3.
+        let own = text.lines().find(|line| line.contains(name) && line.contains("version"));
+        if let Some(line) = own.or_else(|| text.lines().find(|line| !line.trim().is_empty())) {
             peers.insert(name.to_owned(), line.trim().to_owned());
         }
     }
@@ -227,16 +224,6 @@ pub fn ticks_per_second() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn file_systems_match_by_whole_name() {
-        let text = "nodev\tsysfs\nnodev\tfooaufs\n\text4\nnodev\toverlay\n";
-        for (name, expected) in
-            [("overlay", true), ("ext4", true), ("aufs", false), ("nodev", false), ("over", false)]
-        {
-            assert_eq!(lists_filesystem(text, name), expected, "{name}");
-        }
-    }
 
     #[test]
     fn facts_of_this_host_are_read() {

@@ -9,7 +9,6 @@ use std::process::{Command, Stdio};
 use super::server::last_words;
 use super::{Branch, Driver, Imported, View};
 use crate::error::{At as _, BenchError, BenchErrorKind, Result};
-use crate::host;
 use crate::layers::LayerStack;
 
 /// Our union; `default` is `data=auto`, `cached` keeps data in the union's own page cache.
@@ -21,11 +20,7 @@ const ARGUMENT_LEN_MAX: usize = 100_000;
 
 /// The `aufs` command: `AUFS_BIN`, else beside this program, else on PATH.
 pub fn aufs_binary() -> Option<PathBuf> {
-    if let Some(path) = std::env::var_os("AUFS_BIN").filter(|it| !it.is_empty()) {
-        return Some(PathBuf::from(path)).filter(|it| it.is_file());
-    }
-    let beside = std::env::current_exe().ok().and_then(|it| Some(it.parent()?.join("aufs")));
-    beside.filter(|it| it.is_file()).or_else(|| host::find_program("aufs"))
+    aufs_mount::server::find_program(None).ok()
 }
 
 impl Driver for AufsFuse {
@@ -69,16 +64,22 @@ impl Driver for AufsFuse {
     }
 }
 
+/// `br:UPPER=rw:LAYER=ro+wh:…`.
+pub fn branch_option(imported: &Imported, branch: &Branch) -> OsString {
+    let mut option = OsString::from("br:");
+    option.push(escaped(&branch.upper));
+    option.push("=rw");
+    for layer in &imported.layers {
+        option.push(":");
+        option.push(escaped(layer));
+        option.push("=ro+wh");
+    }
+    option
+}
+
 /// `-o br:…`, or `--branches-from FILE` when that grows too long.
 fn branch_arguments(imported: &Imported, branch: &Branch) -> Result<Vec<OsString>> {
-    let mut rows = vec![joined(&escaped(&branch.upper), "=rw")];
-    rows.extend(imported.layers.iter().map(|layer| joined(&escaped(layer), "=ro+wh")));
-    let stack = joined(OsStr::new("br:"), "").as_os_str().to_owned();
-    let option = rows.iter().enumerate().fold(stack, |mut option, (index, row)| {
-        option.push(if index == 0 { "" } else { ":" });
-        option.push(row);
-        option
-    });
+    let option = branch_option(imported, branch);
     if option.len() <= ARGUMENT_LEN_MAX {
         return Ok(vec!["-o".into(), option]);
     }
@@ -97,7 +98,7 @@ fn joined(start: &OsStr, end: &str) -> OsString {
 }
 
 /// `path` with `\` before the characters that end a branch in an option string.
-pub fn escaped(path: &Path) -> OsString {
+fn escaped(path: &Path) -> OsString {
     use std::os::unix::ffi::OsStringExt as _;
     let mut bytes = Vec::new();
     for &byte in path.as_os_str().as_bytes() {

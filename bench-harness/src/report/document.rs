@@ -206,7 +206,11 @@ fn row(it: &CellSummary, summary: &Summary) -> Vec<String> {
 /// `1.23 (1.20 – 1.27)`.
 fn ratio_text(ratio: Ratio) -> String {
     let number = |value: f64| match value {
-        small if small < 0.1 => format!("{small:.3}"),
+        // Two significant digits, however small.
+        small if small < 0.1 => {
+            let digits = (1.0 - small.max(1e-9).log10().floor()).clamp(0.0, 9.0) as usize;
+            format!("{small:.digits$}")
+        }
         medium if medium < 10.0 => format!("{medium:.2}"),
         large => format!("{large:.0}"),
     };
@@ -237,5 +241,21 @@ fn errors(run: &RunRecord) -> Table {
             .to_owned(),
         columns: vec!["cell", "error"],
         rows: run.errors().into_iter().map(row).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ratios_keep_two_digits() {
+        for (p50, expected) in
+            [(1.234, "1.23"), (0.1, "0.10"), (0.0234, "0.023"), (0.000_21, "0.00021"), (734.2, "734")]
+        {
+            assert_eq!(ratio_text(Ratio { p50, interval: None, n_blocks: 1 }), expected);
+        }
+        let interval = Some(Interval { low: 1.0, high: 1.5 });
+        assert_eq!(ratio_text(Ratio { p50: 1.2, interval, n_blocks: 6 }), "1.20 (1.00 – 1.50)");
     }
 }
