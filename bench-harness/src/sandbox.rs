@@ -9,7 +9,7 @@ use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
 use nix::unistd::{getegid, geteuid};
 
-use crate::error::{At as _, Result};
+use crate::error::{At as _, BenchError, BenchErrorKind, Result};
 
 /// Moves this process into a mount namespace of its own.
 ///
@@ -18,23 +18,29 @@ use crate::error::{At as _, Result};
 ///
 /// # Errors
 ///
-/// The kernel refuses the namespaces, as some hosts do for ordinary users.
+/// `Refused`: the kernel does not give the namespaces, as some hosts do to
+/// ordinary users and most container runtimes do by default.
 pub fn enter() -> Result<()> {
     let (uid, gid) = (geteuid(), getegid());
     if uid.is_root() {
-        nix::sched::unshare(CloneFlags::CLONE_NEWNS).at("unshare", "mount namespace")?;
+        unshare(CloneFlags::CLONE_NEWNS, "mount namespace")?;
     } else {
-        let flags = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS;
-        nix::sched::unshare(flags).at("unshare", "user and mount namespace")?;
-        let own = "/proc/self";
+        unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS, "user and mount namespace")?;
         for (file, text) in [
-            ("setgroups", "deny".to_owned()),
-            ("uid_map", format!("0 {uid} 1")),
-            ("gid_map", format!("0 {gid} 1")),
+            ("/proc/self/setgroups", "deny".to_owned()),
+            ("/proc/self/uid_map", format!("0 {uid} 1")),
+            ("/proc/self/gid_map", format!("0 {gid} 1")),
         ] {
-            fs::write(format!("{own}/{file}"), text).at("write", format!("{own}/{file}"))?;
+            fs::write(file, text).at("write", file)?;
         }
     }
     let none: Option<&str> = None;
     nix::mount::mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).at("make private", "/")
+}
+
+fn unshare(flags: CloneFlags, what: &str) -> Result<()> {
+    nix::sched::unshare(flags).map_err(|errno| {
+        let remedy = "run as root, or with CAP_SYS_ADMIN in a container";
+        BenchError::new("unshare", what, BenchErrorKind::Refused(format!("{}; {remedy}", errno.desc())))
+    })
 }

@@ -104,7 +104,7 @@ impl LineChart {
             let interval = it.interval.unwrap_or(Interval { low: it.y, high: it.y });
             [it.y, interval.low, interval.high]
         };
-        let y = range(points().flat_map(shown), 1.25)?;
+        let y = at_least_a_decade(range(points().flat_map(shown), 1.25)?);
         let (x, y) = (LogAxis::new(x, (left + 24.0, right - 16.0)), LogAxis::new(y, (bottom, top)));
         Some(Frame { x, y, left, right, top, bottom })
     }
@@ -163,6 +163,12 @@ impl LineChart {
     }
 }
 
+/// Widens a range to a factor of ten, so that small differences look small.
+fn at_least_a_decade((low, high): (f64, f64)) -> (f64, f64) {
+    let widen = (10.0 * low / high).max(1.0).sqrt();
+    (low / widen, high * widen)
+}
+
 /// The two lines above every figure.
 ///
 /// # Errors
@@ -190,4 +196,17 @@ fn draw_point(
         }
     }
     canvas.marker((x, y), marker, color, 4.2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_ranges_become_a_decade() {
+        for (given, expected) in [((1.0, 100.0), (1.0, 100.0)), ((4.0, 4.0), (1.264_911, 12.649_11))] {
+            let (low, high) = at_least_a_decade(given);
+            assert!((low - expected.0).abs() < 1e-4 && (high - expected.1).abs() < 1e-4, "{low} {high}");
+        }
+    }
 }
