@@ -45,6 +45,9 @@ pub enum New<'a> {
     Node(u32, u64),
 }
 
+/// What a creation adds to the lookups after which a directory gets its index.
+const CREATE_COUNTS_AS_PROBES: u32 = 4;
+
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 
 impl Union {
@@ -174,6 +177,8 @@ impl Union {
             {
                 // A taken name must not cost a copy-up of the directory.
                 let mut state = dir.lock_dir()?;
+                // Who creates here will create more, and each new name is looked up first.
+                state.probes += CREATE_COUNTS_AS_PROBES;
                 let held = self.held(dir, &mut state, name, Reach::Verdict)?;
                 if shown(&held) != Shown::Nothing {
                     return Err(UnionErrorKind::Exists);
