@@ -37,23 +37,23 @@ impl Served {
         Self { shared, wants_passthrough }
     }
 
-    fn reply_entry(&self, reply: ReplyEntry, found: Result<Option<Found>, UnionError>) {
+    fn reply_entry(shared: &Shared, reply: ReplyEntry, found: Result<Option<Found>, UnionError>) {
         match found {
             Ok(Some(Found { node, attr })) => {
-                let numbered = self.shared.numbers.tell(&node);
-                let attr_ttl = self.shared.entry_attr_ttl(&numbered);
+                let numbered = shared.numbers.tell(&node);
+                let attr_ttl = shared.entry_attr_ttl(&numbered);
                 let attr = file_attr(&attr, numbered.number);
-                reply.entry_with_ttls(&attr_ttl, &self.shared.ttl, &attr, Generation(0));
+                reply.entry_with_ttls(&attr_ttl, &shared.ttl, &attr, Generation(0));
             }
             // Node number 0 says that there is nothing, and that this keeps too.
-            Ok(None) => reply.entry(&self.shared.ttl, &file_attr(&nothing(), 0), Generation(0)),
+            Ok(None) => reply.entry(&shared.ttl, &file_attr(&nothing(), 0), Generation(0)),
             Err(error) => reply.error(errno_of(&error)),
         }
     }
 
-    fn reply_attr(&self, reply: ReplyAttr, numbered: &Numbered, attr: Result<Attr, UnionError>) {
+    fn reply_attr(shared: &Shared, reply: ReplyAttr, numbered: &Numbered, attr: Result<Attr, UnionError>) {
         match attr {
-            Ok(attr) => reply.attr(&self.shared.attr_ttl(numbered), &file_attr(&attr, attr.ino)),
+            Ok(attr) => reply.attr(&shared.attr_ttl(numbered), &file_attr(&attr, attr.ino)),
             Err(error) => reply.error(errno_of(&error)),
         }
     }
@@ -144,7 +144,7 @@ impl Filesystem for Served {
 
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         match self.shared.node(parent) {
-            Ok(dir) => self.reply_entry(reply, self.shared.union.lookup(&dir.node, name)),
+            Ok(dir) => Self::reply_entry(&self.shared, reply, self.shared.union.lookup(&dir.node, name)),
             Err(errno) => reply.error(errno),
         }
     }
@@ -157,7 +157,7 @@ impl Filesystem for Served {
         match self.shared.node(ino) {
             Ok(numbered) => {
                 let attr = self.shared.union.attributes(&numbered.node);
-                self.reply_attr(reply, &numbered, attr);
+                Self::reply_attr(&self.shared, reply, &numbered, attr);
             }
             Err(errno) => reply.error(errno),
         }
@@ -187,14 +187,18 @@ impl Filesystem for Served {
         };
         let (atime, mtime) = (atime.map(set_time), mtime.map(set_time));
         let change = SetAttr { mode, uid, gid, len_bytes: size, atime, mtime };
-        let mut attr = self.shared.union.set_attributes(&numbered.node, &change);
-        if size.is_some() && attr.is_ok() {
-            if let Err(errno) = self.shared.clear_set_id(&numbered.node, req.uid()) {
-                return reply.error(errno);
+        let copies_much = size.is_none_or(Shared::moves_much) && self.shared.copies_much(ino);
+        let (shared, caller) = (Arc::clone(&self.shared), req.uid());
+        self.shared.workers.run(copies_much, move || {
+            let mut attr = shared.union.set_attributes(&numbered.node, &change);
+            if size.is_some() && attr.is_ok() {
+                if let Err(errno) = shared.clear_set_id(&numbered.node, caller) {
+                    return reply.error(errno);
+                }
+                attr = shared.union.attributes(&numbered.node);
             }
-            attr = self.shared.union.attributes(&numbered.node);
-        }
-        self.reply_attr(reply, &numbered, attr);
+            Self::reply_attr(&shared, reply, &numbered, attr);
+        });
     }
 
     fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
@@ -221,7 +225,7 @@ impl Filesystem for Served {
             Ok(dir) => {
                 let what = New::Node(mode, host_device(rdev));
                 let made = self.shared.union.create_special(&dir.node, name, what, creator(req, umask));
-                self.reply_entry(reply, made.map(Some));
+                Self::reply_entry(&self.shared, reply, made.map(Some));
             }
             Err(errno) => reply.error(errno),
         }
@@ -232,7 +236,7 @@ impl Filesystem for Served {
             Ok(dir) => {
                 let what = New::Directory(mode);
                 let made = self.shared.union.create_special(&dir.node, name, what, creator(req, umask));
-                self.reply_entry(reply, made.map(Some));
+                Self::reply_entry(&self.shared, reply, made.map(Some));
             }
             Err(errno) => reply.error(errno),
         }
@@ -259,7 +263,7 @@ impl Filesystem for Served {
             Ok(dir) => {
                 let what = New::Symlink(target.as_os_str());
                 let made = self.shared.union.create_special(&dir.node, link_name, what, creator(req, 0));
-                self.reply_entry(reply, made.map(Some));
+                Self::reply_entry(&self.shared, reply, made.map(Some));
             }
             Err(errno) => reply.error(errno),
         }
@@ -282,33 +286,45 @@ impl Filesystem for Served {
             _ => return reply.error(Errno::EINVAL),
         };
         let ends = self.shared.node(parent).and_then(|from| Ok((from, self.shared.node(newparent)?)));
-        let done = ends.and_then(|(from, to)| {
-            let renamed = self.shared.union.rename(&from.node, name, &to.node, newname, mode);
-            renamed.map_err(|error| errno_of(&error))
+        let copies_much = self.shared.copies_much_under(parent, name)
+            || mode == RenameMode::Exchange && self.shared.copies_much_under(newparent, newname);
+        let shared = Arc::clone(&self.shared);
+        let (name, newname) = (name.to_owned(), newname.to_owned());
+        self.shared.workers.run(copies_much, move || {
+            let done = ends.and_then(|(from, to)| {
+                let renamed = shared.union.rename(&from.node, &name, &to.node, &newname, mode);
+                renamed.map_err(|error| errno_of(&error))
+            });
+            Self::reply_empty(reply, done);
         });
-        Self::reply_empty(reply, done);
     }
 
     fn link(&self, _req: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
         let ends = self.shared.node(ino).and_then(|node| Ok((node, self.shared.node(newparent)?)));
-        match ends {
+        let (shared, newname) = (Arc::clone(&self.shared), newname.to_owned());
+        self.shared.workers.run(self.shared.copies_much(ino), move || match ends {
             Ok((numbered, dir)) => {
-                let linked = self.shared.union.link(&numbered.node, &dir.node, newname);
-                self.reply_entry(reply, linked.map(Some));
+                let linked = shared.union.link(&numbered.node, &dir.node, &newname);
+                Self::reply_entry(&shared, reply, linked.map(Some));
             }
             Err(errno) => reply.error(errno),
-        }
+        });
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        match self.shared.open(ino, flags, req.uid(), |file| reply.open_backing(file)) {
-            Ok((_, Way::Moved)) => reply.error(Errno::ESTALE),
-            Ok((handle, Way::Cached)) => reply.opened(FileHandle(handle), self.cache_flags()),
-            Ok((handle, Way::Passthrough(id))) => {
-                reply.opened_passthrough(FileHandle(handle), FopenFlags::empty(), &id);
+        let (shared, caller, cache_flags) = (Arc::clone(&self.shared), req.uid(), self.cache_flags());
+        let copies_much =
+            self.shared.passes() && Shared::copies_at_open(flags) && self.shared.copies_much(ino);
+        self.shared.workers.run(copies_much, move || {
+            match shared.open(ino, flags, caller, |file| reply.open_backing(file)) {
+                Ok((_, Way::Moved)) => reply.error(Errno::ESTALE),
+                Ok((handle, Way::Cached)) => reply.opened(FileHandle(handle), cache_flags),
+                Ok((handle, Way::Passthrough(id))) => {
+                    reply.opened_passthrough(FileHandle(handle), FopenFlags::empty(), &id);
+                }
+                Err(errno) => reply.error(errno),
             }
-            Err(errno) => reply.error(errno),
-        }
+        });
     }
 
     fn read(
@@ -322,16 +338,19 @@ impl Filesystem for Served {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        match self.shared.read(fh, offset, size) {
-            Ok(bytes) => reply.data(&bytes),
-            Err(errno) => reply.error(errno),
-        }
+        let shared = Arc::clone(&self.shared);
+        self.shared.workers.run(Shared::moves_much(size.into()), move || {
+            match shared.read(fh, offset, size) {
+                Ok(bytes) => reply.data(&bytes),
+                Err(errno) => reply.error(errno),
+            }
+        });
     }
 
     fn write(
         &self,
         _req: &Request,
-        _ino: INodeNo,
+        ino: INodeNo,
         fh: FileHandle,
         offset: u64,
         data: &[u8],
@@ -340,16 +359,26 @@ impl Filesystem for Served {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let written = self.shared.on_file(fh, |file| {
-            let count = self.shared.union.write_at(file, data, offset)?;
-            if write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
-                self.shared.union.clear_set_id(file.node())?;
+        let takes_long = Shared::moves_much(data.len() as u64) || self.shared.copies_much(ino);
+        let shared = Arc::clone(&self.shared);
+        let write = move |data: &[u8]| {
+            let written = shared.on_file(fh, |file| {
+                let count = shared.union.write_at(file, data, offset)?;
+                if write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
+                    shared.union.clear_set_id(file.node())?;
+                }
+                Ok(count)
+            });
+            match written {
+                Ok(count) => reply.written(u32::try_from(count).unwrap_or(u32::MAX)),
+                Err(errno) => reply.error(errno),
             }
-            Ok(count)
-        });
-        match written {
-            Ok(count) => reply.written(u32::try_from(count).unwrap_or(u32::MAX)),
-            Err(errno) => reply.error(errno),
+        };
+        if takes_long {
+            let data = data.to_vec();
+            self.shared.workers.run(true, move || write(&data));
+        } else {
+            write(data);
         }
     }
 
@@ -376,17 +405,27 @@ impl Filesystem for Served {
     }
 
     fn fsync(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
-        let done = self.shared.on_file(fh, |file| self.shared.union.sync_file(file, datasync));
-        Self::reply_empty(reply, done);
+        let shared = Arc::clone(&self.shared);
+        self.shared.workers.run(true, move || {
+            let done = shared.on_file(fh, |file| shared.union.sync_file(file, datasync));
+            Self::reply_empty(reply, done);
+        });
     }
 
-    fn opendir(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+    fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         let flags = if self.shared.union.revalidates() {
             FopenFlags::empty()
         } else {
             FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE
         };
-        reply.opened(FileHandle(0), flags);
+        let Some(numbered) = self.shared.numbers.get(ino.0) else { return reply.error(Errno::ESTALE) };
+        let shared = Arc::clone(&self.shared);
+        let must_read = !self.shared.union.is_indexed(&numbered.node);
+        // A directory is read whole before it is listed; a large one takes its time.
+        self.shared.workers.run(must_read, move || match shared.union.read_directory(&numbered.node, 0, 1) {
+            Ok(_) => reply.opened(FileHandle(0), flags),
+            Err(error) => reply.error(errno_of(&error)),
+        });
     }
 
     fn readdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
@@ -447,10 +486,13 @@ impl Filesystem for Served {
     }
 
     fn fsyncdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        let done = self.shared.node(ino).and_then(|numbered| {
-            self.shared.union.sync_directory(&numbered.node).map_err(|error| errno_of(&error))
+        let shared = Arc::clone(&self.shared);
+        self.shared.workers.run(true, move || {
+            let done = shared.node(ino).and_then(|numbered| {
+                shared.union.sync_directory(&numbered.node).map_err(|error| errno_of(&error))
+            });
+            Self::reply_empty(reply, done);
         });
-        Self::reply_empty(reply, done);
     }
 
     fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
@@ -483,11 +525,15 @@ impl Filesystem for Served {
         reply: ReplyEmpty,
     ) {
         let flags = XattrFlags::from_bits_retain(flags.cast_unsigned());
-        let done = self.shared.node(ino).and_then(|numbered| {
-            let set = self.shared.union.set_xattr(&numbered.node, name, value, flags);
-            set.map_err(|error| errno_of(&error))
+        let shared = Arc::clone(&self.shared);
+        let (name, value) = (name.to_owned(), value.to_owned());
+        self.shared.workers.run(self.shared.copies_much(ino), move || {
+            let done = shared.node(ino).and_then(|numbered| {
+                let set = shared.union.set_xattr(&numbered.node, &name, &value, flags);
+                set.map_err(|error| errno_of(&error))
+            });
+            Self::reply_empty(reply, done);
         });
-        Self::reply_empty(reply, done);
     }
 
     fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
@@ -510,10 +556,13 @@ impl Filesystem for Served {
     }
 
     fn removexattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let done = self.shared.node(ino).and_then(|numbered| {
-            self.shared.union.remove_xattr(&numbered.node, name).map_err(|error| errno_of(&error))
+        let (shared, name) = (Arc::clone(&self.shared), name.to_owned());
+        self.shared.workers.run(self.shared.copies_much(ino), move || {
+            let done = shared.node(ino).and_then(|numbered| {
+                shared.union.remove_xattr(&numbered.node, &name).map_err(|error| errno_of(&error))
+            });
+            Self::reply_empty(reply, done);
         });
-        Self::reply_empty(reply, done);
     }
 
     fn create(
@@ -564,11 +613,14 @@ impl Filesystem for Served {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        let done = self.shared.on_file(fh, |file| {
-            self.shared.union.allocate(file, mode.cast_unsigned(), offset, length)?;
-            if req.uid() == 0 { Ok(()) } else { self.shared.union.clear_set_id(file.node()) }
+        let (shared, caller) = (Arc::clone(&self.shared), req.uid());
+        self.shared.workers.run(true, move || {
+            let done = shared.on_file(fh, |file| {
+                shared.union.allocate(file, mode.cast_unsigned(), offset, length)?;
+                if caller == 0 { Ok(()) } else { shared.union.clear_set_id(file.node()) }
+            });
+            Self::reply_empty(reply, done);
         });
-        Self::reply_empty(reply, done);
     }
 
     fn lseek(

@@ -13,5 +13,6 @@ pub mod options;
 mod passthrough;
 mod server;
 mod shared;
+mod workers;
 
 pub use server::{FuseError, Server};

@@ -23,7 +23,7 @@ pub(crate) struct Numbered {
     pub(crate) node: Arc<Node>,
     /// Its open files, as the kernel's passthrough rule needs to know them.
     pub(crate) passing: Mutex<Passing>,
-    /// Opens for writing that bypass the server; counted apart, as `passing` is locked while a file is copied up.
+    /// Opens for writing that bypass the server.
     pub(crate) writers: AtomicU32,
 }
 

@@ -73,6 +73,6 @@ pub struct ServeOptions {
     pub revalidate: bool,
     /// Flags of the mount.
     pub flags: MountFlags,
-    /// Serving threads; none means one for each processor, at least two.
+    /// Threads that read requests; none means one for each two processors. What takes long has threads of its own.
     pub threads: Option<usize>,
 }

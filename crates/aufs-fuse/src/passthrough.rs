@@ -10,7 +10,7 @@ use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use aufs_union::{Keep, Union, UnionError};
+use aufs_union::{Union, UnionError};
 use fuser::BackingId;
 
 use crate::numbers::Numbered;
@@ -55,30 +55,25 @@ impl Passing {
         self.opens != 0 && self.backing.as_ref().is_some_and(|it| it.version != version)
     }
 
-    /// Decides how to answer an open, after copying up for a writer.
+    /// Decides how to answer an open; the file of a writer must be copied up already.
     ///
     /// # Errors
     ///
-    /// As [`Union::copy_up`] and [`Union::open_path`].
+    /// As [`Union::open_path`].
     pub(crate) fn open(
         &mut self,
         union: &Union,
         numbered: &Numbered,
-        write: Option<Keep>,
+        is_writer: bool,
         register: impl FnOnce(&File) -> std::io::Result<BackingId>,
     ) -> Result<Way, UnionError> {
         let node = &numbered.node;
-        if let Some(keep) = write {
-            union.copy_up(node, keep)?;
-            node.diverge();
-        }
-        // The branch may be left between the two, then the path leads elsewhere at the next try.
         let version = node.version();
-        if self.is_bound_elsewhere(version) && (write.is_some() || node.has_diverged()) {
+        if self.is_bound_elsewhere(version) && (is_writer || node.has_diverged()) {
             return Ok(Way::Moved);
         }
         if self.cached_opens != 0 {
-            self.count(numbered, write.is_some(), false);
+            self.count(numbered, is_writer, false);
             return Ok(Way::Cached);
         }
         let known = self.backing.as_ref().filter(|it| it.version == version || self.opens != 0);
@@ -90,7 +85,7 @@ impl Passing {
                     Ok(id) => Arc::new(id),
                     Err(error) => {
                         tracing::debug!(%error, "no passthrough for this file");
-                        self.count(numbered, write.is_some(), false);
+                        self.count(numbered, is_writer, false);
                         return Ok(Way::Cached);
                     }
                 }
@@ -99,7 +94,7 @@ impl Passing {
         if known.is_none() {
             self.set_backing(Some(Backing { id: Arc::clone(&id), version }));
         }
-        self.count(numbered, write.is_some(), true);
+        self.count(numbered, is_writer, true);
         Ok(Way::Passthrough(id))
     }
 

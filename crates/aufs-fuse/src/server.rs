@@ -150,8 +150,8 @@ fn remedy_for(errno: Errno) -> &'static str {
     }
 }
 
-/// Long copies block a thread each, so there are more of them than processors.
+/// Readers of requests; see [`crate::workers`] for why there are few.
 fn default_threads() -> usize {
     let processors = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    (2 * processors).clamp(8, 16)
+    (processors / 2).clamp(1, 8)
 }

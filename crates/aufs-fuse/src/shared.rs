@@ -9,18 +9,23 @@ use std::time::Duration;
 use aufs_union::attr::SetAttr;
 use aufs_union::{DirEntry, Keep, Node, Union, UnionError};
 use fuser::{Errno, FileHandle, INodeNo, Notifier, OpenFlags};
-use rustix::fs::OFlags;
+use rustix::fs::{FileType, OFlags};
 use tracing::{debug, warn};
 
 use crate::attributes::{FOREVER, errno_of};
 use crate::handles::{Handle, Handles};
 use crate::numbers::{Numbered, Numbers};
 use crate::passthrough::Way;
+use crate::workers::Workers;
 
 /// The attribute of the root that names the server's process, for `aufs umount`.
 const SERVER_XATTR: &str = "user.aufs.server";
 /// Largest single read or write.
 pub(crate) const REQUEST_LEN_BYTES_MAX: u32 = 1 << 20;
+/// Largest file, read or write that is dealt with at once.
+const SHORT_LEN_BYTES: u64 = 64 << 10;
+/// Threads for what takes long.
+const WORKERS_MAX: usize = 16;
 /// Entries taken from the union at a time while listing.
 const LISTING_CHUNK: usize = 256;
 
@@ -30,6 +35,7 @@ pub(crate) struct Shared {
     pub(crate) union: Union,
     pub(crate) numbers: Numbers,
     pub(crate) handles: Handles,
+    pub(crate) workers: Workers,
     pub(crate) passes: AtomicBool,
     /// How long names and attributes keep.
     pub(crate) ttl: Duration,
@@ -40,8 +46,16 @@ impl Shared {
     pub(crate) fn new(union: Union, revalidate: bool) -> Self {
         let numbers = Numbers::new(union.root());
         let ttl = if revalidate { Duration::ZERO } else { FOREVER };
-        let handles = Handles::default();
-        Self { union, numbers, handles, passes: AtomicBool::new(false), ttl, notifier: OnceLock::new() }
+        let (handles, workers) = (Handles::default(), Workers::new(WORKERS_MAX));
+        Self {
+            union,
+            numbers,
+            handles,
+            workers,
+            passes: AtomicBool::new(false),
+            ttl,
+            notifier: OnceLock::new(),
+        }
     }
 
     /// Whether the kernel agreed to do the I/O itself.
@@ -83,6 +97,34 @@ impl Shared {
         }
     }
 
+    /// Whether a change of `number` copies so much first that others should not wait for it.
+    pub(crate) fn copies_much(&self, number: INodeNo) -> bool {
+        self.numbers.get(number.0).is_some_and(|it| self.copies_much_of(&it.node))
+    }
+
+    /// As [`Shared::copies_much`], for what is shown under a name.
+    pub(crate) fn copies_much_under(&self, parent: INodeNo, name: &OsStr) -> bool {
+        let Some(dir) = self.numbers.get(parent.0) else { return false };
+        matches!(self.union.lookup(&dir.node, name), Ok(Some(found)) if self.copies_much_of(&found.node))
+    }
+
+    fn copies_much_of(&self, node: &Arc<Node>) -> bool {
+        node.file_type() == FileType::RegularFile
+            && Some(node.branch()) != self.union.writable_branch()
+            && self.union.attributes(node).is_ok_and(|attr| SHORT_LEN_BYTES < attr.len_bytes)
+    }
+
+    /// Whether so many bytes take long to move.
+    pub(crate) fn moves_much(len_bytes: u64) -> bool {
+        SHORT_LEN_BYTES < len_bytes
+    }
+
+    /// Whether a file opened so is copied up at once, with its bytes, in passthrough mode.
+    pub(crate) fn copies_at_open(flags: OpenFlags) -> bool {
+        let flags = OFlags::from_bits_retain(flags.0.cast_unsigned());
+        flags.intersects(OFlags::ACCMODE) && !flags.contains(OFlags::TRUNC)
+    }
+
     /// Opens a regular file in the way the kernel can use.
     pub(crate) fn open(
         &self,
@@ -105,13 +147,19 @@ impl Shared {
             let handle = Handle::new(numbered, false, false, Some(file));
             return Ok((self.handles.insert(handle), Way::Cached));
         }
-        let keep = is_writer.then_some(if truncates { Keep::First(0) } else { Keep::All });
+        if is_writer {
+            // Before the lock, which others need to open and close the file while its bytes are copied.
+            let keep = if truncates { Keep::First(0) } else { Keep::All };
+            self.union.copy_up(&numbered.node, keep).map_err(|it| errno_of(&it))?;
+            numbered.node.diverge();
+        }
         let way = {
             let mut passing = numbered.passing.lock();
             if !self.numbers.is_current(&numbered) {
                 return Ok((0, Way::Moved));
             }
-            let way = passing.open(&self.union, &numbered, keep, register).map_err(|it| errno_of(&it))?;
+            let way =
+                passing.open(&self.union, &numbered, is_writer, register).map_err(|it| errno_of(&it))?;
             if matches!(way, Way::Moved) {
                 self.numbers.renumber(&numbered);
             }

@@ -40,6 +40,11 @@ impl Union {
         self.list(dir, offset, limit).during("list", &dir.path_for_messages())
     }
 
+    /// Whether listing `dir` needs no reading of branches any more.
+    pub fn is_indexed(&self, dir: &Arc<Node>) -> bool {
+        !self.revalidate && dir.lock_dir().is_ok_and(|state| state.index.is_some() || state.gone)
+    }
+
     fn list(&self, dir: &Arc<Node>, offset: u64, limit: usize) -> Outcome<Vec<DirEntry>> {
         let mut state = dir.lock_dir()?;
         if state.gone {
