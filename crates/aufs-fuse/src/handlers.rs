@@ -143,10 +143,17 @@ impl Filesystem for Served {
     }
 
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        match self.shared.node(parent) {
-            Ok(dir) => Self::reply_entry(&self.shared, reply, self.shared.union.lookup(&dir.node, name)),
-            Err(errno) => reply.error(errno),
+        let dir = match self.shared.node(parent) {
+            Ok(dir) => dir,
+            Err(errno) => return reply.error(errno),
+        };
+        if !dir.node.is_busy() {
+            return Self::reply_entry(&self.shared, reply, self.shared.union.lookup(&dir.node, name));
         }
+        let (shared, name) = (Arc::clone(&self.shared), name.to_owned());
+        self.shared.workers.run(true, move || {
+            Self::reply_entry(&shared, reply, shared.union.lookup(&dir.node, &name));
+        });
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {

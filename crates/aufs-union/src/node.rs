@@ -190,6 +190,11 @@ impl Node {
         self.dir.as_ref().map(|it| it.state.lock()).ok_or(UnionErrorKind::NotDirectory)
     }
 
+    /// Whether somebody works on this directory right now, perhaps reading it whole.
+    pub fn is_busy(&self) -> bool {
+        self.dir.as_ref().is_some_and(|it| it.state.is_locked())
+    }
+
     /// Returns a directory this node lies in, none for the root and for removed nodes.
     pub(crate) fn parent(&self) -> Option<Arc<Node>> {
         self.spot.read().primary().map(|it| Arc::clone(&it.dir))
