@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use aufs_union::attr::{Attr, Creator, SetAttr, SetTime};
-use aufs_union::{Found, New, RenameMode, UnionError};
+use aufs_union::attr::{Creator, SetAttr, SetTime};
+use aufs_union::{New, RenameMode};
 use fuser::{
     Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig, LockOwner,
     OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
@@ -19,10 +19,11 @@ use fuser::{
 use rustix::fs::{SeekFrom, XattrFlags};
 use tracing::warn;
 
-use crate::attributes::{errno_of, file_attr, host_device, kind_of, timespec_of};
+use crate::attributes::{errno_of, file_attr, host_device, timespec_of};
 use crate::handles::Handle;
-use crate::numbers::Numbered;
+use crate::listing;
 use crate::passthrough::Way;
+use crate::replies;
 use crate::shared::{REQUEST_LEN_BYTES_MAX, Shared};
 
 /// The file system as the FUSE library sees it.
@@ -37,55 +38,9 @@ impl Served {
         Self { shared, wants_passthrough }
     }
 
-    fn reply_entry(shared: &Shared, reply: ReplyEntry, found: Result<Option<Found>, UnionError>) {
-        match found {
-            Ok(Some(Found { node, attr })) => {
-                let numbered = shared.numbers.tell(&node);
-                let attr_ttl = shared.entry_attr_ttl(&numbered);
-                let attr = file_attr(&attr, numbered.number);
-                reply.entry_with_ttls(&attr_ttl, &shared.ttl, &attr, Generation(0));
-            }
-            // Node number 0 says that there is nothing, and that this keeps too.
-            Ok(None) => reply.entry(&shared.ttl, &file_attr(&nothing(), 0), Generation(0)),
-            Err(error) => reply.error(errno_of(&error)),
-        }
-    }
-
-    fn reply_attr(shared: &Shared, reply: ReplyAttr, numbered: &Numbered, attr: Result<Attr, UnionError>) {
-        match attr {
-            Ok(attr) => reply.attr(&shared.attr_ttl(numbered), &file_attr(&attr, attr.ino)),
-            Err(error) => reply.error(errno_of(&error)),
-        }
-    }
-
     /// Pages of the last open are still right when nobody else writes to the branches.
     fn cache_flags(&self) -> FopenFlags {
         if self.shared.union.revalidates() { FopenFlags::empty() } else { FopenFlags::FOPEN_KEEP_CACHE }
-    }
-
-    fn reply_empty(reply: ReplyEmpty, done: Result<(), Errno>) {
-        match done {
-            Ok(()) => reply.ok(),
-            Err(errno) => reply.error(errno),
-        }
-    }
-}
-
-fn nothing() -> Attr {
-    let time = rustix::fs::Timespec { tv_sec: 0, tv_nsec: 0 };
-    Attr {
-        ino: 0,
-        mode: 0,
-        nlink: 0,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-        len_bytes: 0,
-        blocks: 0,
-        blksize_bytes: 0,
-        atime: time,
-        mtime: time,
-        ctime: time,
     }
 }
 
@@ -97,15 +52,6 @@ fn set_time(time: TimeOrNow) -> SetTime {
     match time {
         TimeOrNow::Now => SetTime::Now,
         TimeOrNow::SpecificTime(time) => SetTime::At(timespec_of(time)),
-    }
-}
-
-fn reply_bytes(reply: ReplyXattr, size: u32, bytes: Result<Vec<u8>, Errno>) {
-    match bytes {
-        Err(errno) => reply.error(errno),
-        Ok(bytes) if size == 0 => reply.size(u32::try_from(bytes.len()).unwrap_or(u32::MAX)),
-        Ok(bytes) if (size as usize) < bytes.len() => reply.error(Errno::ERANGE),
-        Ok(bytes) => reply.data(&bytes),
     }
 }
 
@@ -148,11 +94,11 @@ impl Filesystem for Served {
             Err(errno) => return reply.error(errno),
         };
         if !dir.node.is_busy() {
-            return Self::reply_entry(&self.shared, reply, self.shared.union.lookup(&dir.node, name));
+            return replies::entry(&self.shared, reply, self.shared.union.lookup(&dir.node, name));
         }
         let (shared, name) = (Arc::clone(&self.shared), name.to_owned());
         self.shared.workers.run(true, move || {
-            Self::reply_entry(&shared, reply, shared.union.lookup(&dir.node, &name));
+            replies::entry(&shared, reply, shared.union.lookup(&dir.node, &name));
         });
     }
 
@@ -164,7 +110,7 @@ impl Filesystem for Served {
         match self.shared.node(ino) {
             Ok(numbered) => {
                 let attr = self.shared.union.attributes(&numbered.node);
-                Self::reply_attr(&self.shared, reply, &numbered, attr);
+                replies::attr(&self.shared, reply, &numbered, attr);
             }
             Err(errno) => reply.error(errno),
         }
@@ -204,7 +150,7 @@ impl Filesystem for Served {
                 }
                 attr = shared.union.attributes(&numbered.node);
             }
-            Self::reply_attr(&shared, reply, &numbered, attr);
+            replies::attr(&shared, reply, &numbered, attr);
         });
     }
 
@@ -232,7 +178,7 @@ impl Filesystem for Served {
             Ok(dir) => {
                 let what = New::Node(mode, host_device(rdev));
                 let made = self.shared.union.create_special(&dir.node, name, what, creator(req, umask));
-                Self::reply_entry(&self.shared, reply, made.map(Some));
+                replies::entry(&self.shared, reply, made.map(Some));
             }
             Err(errno) => reply.error(errno),
         }
@@ -243,7 +189,7 @@ impl Filesystem for Served {
             Ok(dir) => {
                 let what = New::Directory(mode);
                 let made = self.shared.union.create_special(&dir.node, name, what, creator(req, umask));
-                Self::reply_entry(&self.shared, reply, made.map(Some));
+                replies::entry(&self.shared, reply, made.map(Some));
             }
             Err(errno) => reply.error(errno),
         }
@@ -254,7 +200,7 @@ impl Filesystem for Served {
             .shared
             .node(parent)
             .and_then(|dir| self.shared.union.unlink(&dir.node, name).map_err(|error| errno_of(&error)));
-        Self::reply_empty(reply, done);
+        replies::empty(reply, done);
     }
 
     fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -262,7 +208,7 @@ impl Filesystem for Served {
             .shared
             .node(parent)
             .and_then(|dir| self.shared.union.rmdir(&dir.node, name).map_err(|error| errno_of(&error)));
-        Self::reply_empty(reply, done);
+        replies::empty(reply, done);
     }
 
     fn symlink(&self, req: &Request, parent: INodeNo, link_name: &OsStr, target: &Path, reply: ReplyEntry) {
@@ -270,7 +216,7 @@ impl Filesystem for Served {
             Ok(dir) => {
                 let what = New::Symlink(target.as_os_str());
                 let made = self.shared.union.create_special(&dir.node, link_name, what, creator(req, 0));
-                Self::reply_entry(&self.shared, reply, made.map(Some));
+                replies::entry(&self.shared, reply, made.map(Some));
             }
             Err(errno) => reply.error(errno),
         }
@@ -302,7 +248,7 @@ impl Filesystem for Served {
                 let renamed = shared.union.rename(&from.node, &name, &to.node, &newname, mode);
                 renamed.map_err(|error| errno_of(&error))
             });
-            Self::reply_empty(reply, done);
+            replies::empty(reply, done);
         });
     }
 
@@ -312,7 +258,7 @@ impl Filesystem for Served {
         self.shared.workers.run(self.shared.copies_much(ino), move || match ends {
             Ok((numbered, dir)) => {
                 let linked = shared.union.link(&numbered.node, &dir.node, &newname);
-                Self::reply_entry(&shared, reply, linked.map(Some));
+                replies::entry(&shared, reply, linked.map(Some));
             }
             Err(errno) => reply.error(errno),
         });
@@ -415,7 +361,7 @@ impl Filesystem for Served {
         let shared = Arc::clone(&self.shared);
         self.shared.workers.run(true, move || {
             let done = shared.on_file(fh, |file| shared.union.sync_file(file, datasync));
-            Self::reply_empty(reply, done);
+            replies::empty(reply, done);
         });
     }
 
@@ -435,18 +381,8 @@ impl Filesystem for Served {
         });
     }
 
-    fn readdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        match self.shared.list(ino, offset) {
-            Ok((_, entries)) => {
-                for it in entries {
-                    if reply.add(INodeNo(it.ino), it.next_offset, kind_of(it.file_type), &it.name) {
-                        break;
-                    }
-                }
-                reply.ok();
-            }
-            Err(errno) => reply.error(errno),
-        }
+    fn readdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, reply: ReplyDirectory) {
+        listing::names(&self.shared, ino, offset, reply);
     }
 
     fn readdirplus(
@@ -455,41 +391,9 @@ impl Filesystem for Served {
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
-        mut reply: ReplyDirectoryPlus,
+        reply: ReplyDirectoryPlus,
     ) {
-        let (dir, entries) = match self.shared.list(ino, offset) {
-            Ok(listed) => listed,
-            Err(errno) => return reply.error(errno),
-        };
-        for it in entries {
-            // The kernel takes no lookup for these two, but shows their numbers.
-            let is_full = if it.name == "." || it.name == ".." {
-                let attr = file_attr(&Attr { mode: it.file_type.as_raw_mode(), ..nothing() }, it.ino);
-                reply.add(INodeNo(it.ino), it.next_offset, &it.name, &Duration::ZERO, &attr, Generation(0))
-            } else {
-                let found = match self.shared.union.lookup(&dir.node, &it.name) {
-                    Ok(Some(found)) => found,
-                    Ok(None) => continue, // Removed meanwhile.
-                    Err(error) => {
-                        errno_of(&error);
-                        continue;
-                    }
-                };
-                let numbered = self.shared.numbers.tell(&found.node);
-                let ttl = self.shared.entry_attr_ttl(&numbered);
-                let attr = file_attr(&found.attr, numbered.number);
-                let is_full =
-                    reply.add(INodeNo(it.ino), it.next_offset, &it.name, &ttl, &attr, Generation(0));
-                if is_full {
-                    self.shared.numbers.forget(numbered.number, 1);
-                }
-                is_full
-            };
-            if is_full {
-                break;
-            }
-        }
-        reply.ok();
+        listing::names_and_attributes(&self.shared, ino, offset, reply);
     }
 
     fn fsyncdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
@@ -498,7 +402,7 @@ impl Filesystem for Served {
             let done = shared.node(ino).and_then(|numbered| {
                 shared.union.sync_directory(&numbered.node).map_err(|error| errno_of(&error))
             });
-            Self::reply_empty(reply, done);
+            replies::empty(reply, done);
         });
     }
 
@@ -539,12 +443,12 @@ impl Filesystem for Served {
                 let set = shared.union.set_xattr(&numbered.node, &name, &value, flags);
                 set.map_err(|error| errno_of(&error))
             });
-            Self::reply_empty(reply, done);
+            replies::empty(reply, done);
         });
     }
 
     fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        reply_bytes(reply, size, self.shared.xattr(ino, name));
+        replies::bytes(reply, size, self.shared.xattr(ino, name));
     }
 
     fn listxattr(&self, _req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
@@ -559,7 +463,7 @@ impl Filesystem for Served {
             }
             bytes
         });
-        reply_bytes(reply, size, bytes);
+        replies::bytes(reply, size, bytes);
     }
 
     fn removexattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -568,7 +472,7 @@ impl Filesystem for Served {
             let done = shared.node(ino).and_then(|numbered| {
                 shared.union.remove_xattr(&numbered.node, &name).map_err(|error| errno_of(&error))
             });
-            Self::reply_empty(reply, done);
+            replies::empty(reply, done);
         });
     }
 
@@ -626,7 +530,7 @@ impl Filesystem for Served {
                 shared.union.allocate(file, mode.cast_unsigned(), offset, length)?;
                 if caller == 0 { Ok(()) } else { shared.union.clear_set_id(file.node()) }
             });
-            Self::reply_empty(reply, done);
+            replies::empty(reply, done);
         });
     }
 
