@@ -139,7 +139,8 @@ impl Drop for Draft<'_> {
     }
 }
 
-fn fresh_name() -> OsString {
+/// Returns a name no other draft of this process has.
+pub fn fresh_name() -> OsString {
     let number = COUNTER.fetch_add(1, Ordering::Relaxed);
     OsString::from(format!("{}.{number}", rustix::process::getpid()))
 }

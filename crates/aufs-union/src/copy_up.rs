@@ -273,16 +273,22 @@ impl Union {
         let mut state = dir.lock_dir()?;
         let parent = self.dir_handle(dir, target)?;
         let mut spot = node.spot.write();
-        let primary = spot.primary().cloned().ok_or(UnionErrorKind::NotFound)?;
-        let source = self.dir_handle(&primary.dir, target)?;
-        let Some(alias) = spot.names.iter_mut().find(|it| Arc::ptr_eq(&it.dir, dir) && it.name == name)
-        else {
+        if spot.is_named(dir, name).is_none() {
             return Err(UnionErrorKind::NotFound);
+        }
+        let linked = match (&spot.held, spot.primary().cloned()) {
+            (Some(held), _) => Entry::Held(held.as_fd()).link(&parent, name),
+            (None, Some(primary)) => {
+                let source = self.dir_handle(&primary.dir, target)?;
+                Entry::At(source.as_fd(), &primary.name).link(&parent, name)
+            }
+            (None, None) => return Err(UnionErrorKind::NotFound),
         };
-        match Entry::At(source.as_fd(), &primary.name).link(&parent, name) {
-            Ok(()) | Err(Errno::EXIST) => alias.branch = target,
+        match linked {
+            Ok(()) | Err(Errno::EXIST) => spot.name_is_on(dir, name, target),
             Err(errno) => return Err(errno.into()),
         }
+        spot.held = None;
         Self::note(&mut state, |index| index.put_entry(name, target, node.file_type(), node.ino()));
         Ok(())
     }

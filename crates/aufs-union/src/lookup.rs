@@ -238,7 +238,10 @@ impl Union {
             if let Some(node) = known {
                 {
                     let mut spot = node.spot.write();
-                    if spot.held.is_none() && spot.is_named(dir, name).is_none() {
+                    if branch == spot.branch {
+                        spot.held = None; // This name leads to the bytes again.
+                    }
+                    if spot.is_named(dir, name).is_none() {
                         spot.names.push(own);
                     }
                 }

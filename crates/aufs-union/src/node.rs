@@ -63,6 +63,15 @@ impl Spot {
         self.names.iter().find(|it| Arc::ptr_eq(&it.dir, dir) && it.name == name)
     }
 
+    /// Notes that `branch` holds this name now.
+    pub(crate) fn name_is_on(&mut self, dir: &Arc<Node>, name: &OsStr, branch: BranchIndex) {
+        for it in &mut self.names {
+            if Arc::ptr_eq(&it.dir, dir) && it.name == name {
+                it.branch = branch;
+            }
+        }
+    }
+
     pub(crate) fn forget_name(&mut self, dir: &Arc<Node>, name: &OsStr) {
         self.names.retain(|it| !(Arc::ptr_eq(&it.dir, dir) && it.name == name));
     }

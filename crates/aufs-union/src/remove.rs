@@ -13,7 +13,7 @@ use crate::index::{HeldList, entry_at, has_marker, shown, shown_below};
 use crate::lookup::Reach;
 use crate::marker;
 use crate::names;
-use crate::node::{DirState, Node};
+use crate::node::{DirState, Name, Node, Spot};
 use crate::resolve::{HeldEntry, Shown};
 use crate::union::Union;
 
@@ -162,17 +162,12 @@ impl Union {
         }
         {
             let mut spot = node.spot.write();
-            let is_last = spot.names.len() <= 1;
-            if is_last && spot.held.is_none() {
-                let at = spot.primary().cloned().ok_or(UnionErrorKind::NotFound)?;
-                let holder = self.dir_handle(&at.dir, at.branch)?;
-                let held = Entry::At(holder.as_fd(), &at.name).open(OFlags::PATH)?;
-                spot.held = Some(Arc::new(OwnedFd::from(held)));
-            }
+            let was_held = spot.held.is_some();
+            self.keep_bytes(node, &mut spot, dir, name)?;
             if removal.has_entry
                 && let Err(errno) = fs::unlinkat(parent, name, AtFlags::empty())
             {
-                if is_last {
+                if !was_held {
                     spot.held = None;
                 }
                 return Err(errno.into());
@@ -181,6 +176,33 @@ impl Union {
         }
         state.disown(name);
         Self::note(state, |index| index.take_entry(name, target));
+        Ok(())
+    }
+
+    /// Holds the file of `node` before the last name that leads to its bytes goes.
+    ///
+    /// A copy of a lower file with several names gets a hidden name too: its
+    /// other names, on lower branches, still lead to it, and may yet be copied up.
+    pub(crate) fn keep_bytes(
+        &self,
+        node: &Arc<Node>,
+        spot: &mut Spot,
+        dir: &Arc<Node>,
+        name: &OsStr,
+    ) -> Outcome<()> {
+        let is_going = |it: &Name| Arc::ptr_eq(&it.dir, dir) && it.name == name;
+        let leads = |it: &&Name| it.branch == spot.branch;
+        if spot.held.is_some() || spot.names.iter().filter(leads).any(|it| !is_going(it)) {
+            return Ok(());
+        }
+        let Some(last) = spot.names.iter().find(leads).cloned() else { return Ok(()) };
+        let holder = self.dir_handle(&last.dir, last.branch)?;
+        let held = Entry::At(holder.as_fd(), &last.name).open(OFlags::PATH)?;
+        let writable = self.writable()?;
+        if spot.branch == writable.index && self.linked_copies.lock().iter().any(|it| Arc::ptr_eq(it, node)) {
+            Entry::Held(held.as_fd()).link(&writable.drafts, &aufs_host::draft::fresh_name())?;
+        }
+        spot.held = Some(Arc::new(OwnedFd::from(held)));
         Ok(())
     }
 

@@ -6,12 +6,11 @@
 //! before and after leaves the tree as it was or as it is to be.
 
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use aufs_host::entry::Entry;
 use parking_lot::MutexGuard;
-use rustix::fs::{self, FileType, OFlags, RenameFlags};
+use rustix::fs::{self, FileType, RenameFlags};
 
 use crate::branch::BranchIndex;
 use crate::error::{During, Outcome, UnionError, UnionErrorKind};
@@ -299,17 +298,9 @@ impl Union {
         Ok(())
     }
 
-    /// Keeps the file that loses its last name, for those who have it open.
+    /// Keeps the file that loses its name, for those who have it open and for its other names.
     fn hold_before_replacing(&self, target: &Arc<Node>, to: End<'_>) -> Outcome<()> {
-        let mut spot = target.spot.write();
-        if spot.held.is_some() || 1 < spot.names.len() {
-            return Ok(());
-        }
-        let Some(name) = spot.is_named(to.dir, to.name).cloned() else { return Ok(()) };
-        let holder = self.dir_handle(&name.dir, name.branch)?;
-        let held = Entry::At(holder.as_fd(), &name.name).open(OFlags::PATH)?;
-        spot.held = Some(Arc::new(OwnedFd::from(held)));
-        Ok(())
+        self.keep_bytes(target, &mut target.spot.write(), to.dir, to.name)
     }
 
     /// Swaps two entries of the writable branch; false when something changed meanwhile.

@@ -216,6 +216,9 @@ impl Union {
             return act(spot.branch, Entry::Held(held.as_fd()));
         }
         let name = spot.primary().ok_or(UnionErrorKind::NotFound)?;
+        if name.branch != spot.branch {
+            return Err(UnionErrorKind::Stale); // Never mistake a lower entry for its copy.
+        }
         let parent = self.dir_handle(&name.dir, name.branch)?;
         act(spot.branch, Entry::At(parent.as_fd(), &name.name))
     }

@@ -212,3 +212,66 @@ fn root_immutable_files_below_stay_as_they_are() {
     assert_eq!(removed, Err(rustix::io::Errno::PERM));
     assert!(!base.path().join("b0/.wh.f").exists() && !base.path().join("b0/f").exists());
 }
+
+/// Two names of one lower file in different directories, and the text it had.
+fn with_two_names(base: &Path) -> Union {
+    fs::create_dir_all(base.join("b1/d1")).unwrap();
+    fs::create_dir_all(base.join("b1/d2")).unwrap();
+    fs::write(base.join("b1/d1/a"), "old").unwrap();
+    fs::hard_link(base.join("b1/d1/a"), base.join("b1/d2/b")).unwrap();
+    open(base, 1)
+}
+
+fn write_new(union: &Union, path: &str) {
+    let open = union.open_file(&find(union, path).unwrap()).unwrap();
+    union.write_at(&open, b"NEW", 0).unwrap();
+}
+
+fn text(union: &Union, path: &str) -> String {
+    let open = union.open_file(&find(union, path).unwrap()).unwrap();
+    let mut buffer = [0; 16];
+    let count = union.read_at(&open, &mut buffer, 0).unwrap();
+    String::from_utf8_lossy(&buffer[..count]).into_owned()
+}
+
+#[test]
+fn a_hard_link_elsewhere_keeps_the_copy_when_the_copied_name_goes() {
+    for replaced in [false, true] {
+        let base = tempfile::tempdir().unwrap();
+        let union = with_two_names(base.path());
+        let (d1, d2) = (find(&union, "d1").unwrap(), find(&union, "d2").unwrap());
+        let held = find(&union, "d2/b").unwrap();
+        write_new(&union, "d1/a");
+        if replaced {
+            union.create(&d1, OsStr::new("other"), 0o644, me()).unwrap();
+            let to = OsStr::new("a");
+            union.rename(&d1, OsStr::new("other"), &d1, to, RenameMode::Replace).unwrap();
+        } else {
+            union.unlink(&d1, OsStr::new("a")).unwrap();
+        }
+        drop(held);
+        assert_eq!(text(&union, "d2/b"), "NEW", "replaced: {replaced}");
+        write_new(&union, "d2/b");
+        union.rename(&d2, OsStr::new("b"), &d2, OsStr::new("c"), RenameMode::Replace).unwrap();
+        assert_eq!(text(&union, "d2/c"), "NEW");
+        assert_eq!(fs::read(base.path().join("b0/d2/c")).unwrap(), b"NEW");
+        assert_eq!(fs::read(base.path().join("b1/d2/b")).unwrap(), b"old");
+        drop((d1, d2, union));
+        let union = open(base.path(), 1);
+        assert_eq!(text(&union, "d2/c"), "NEW");
+        assert_eq!(fs::read_dir(base.path().join("b0/.wh..wh.draft")).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn what_is_written_to_a_hard_link_stays_after_another_name_was_removed() {
+    let base = tempfile::tempdir().unwrap();
+    let union = with_two_names(base.path());
+    let held = find(&union, "d1/a").unwrap();
+    union.unlink(&find(&union, "d1").unwrap(), OsStr::new("a")).unwrap();
+    write_new(&union, "d2/b");
+    drop(held);
+    assert_eq!(text(&union, "d2/b"), "NEW");
+    assert_eq!(fs::read(base.path().join("b0/d2/b")).unwrap(), b"NEW");
+    assert_eq!(fs::read(base.path().join("b1/d2/b")).unwrap(), b"old");
+}
