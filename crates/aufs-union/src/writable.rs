@@ -115,6 +115,17 @@ impl Writable {
     }
 }
 
+impl Drop for Writable {
+    /// Removes what only lived as long as the union: hidden names of files whose own are gone.
+    fn drop(&mut self) {
+        let removed = read_names(&self.drafts)
+            .and_then(|names| names.iter().try_for_each(|name| remove_tree(&self.drafts, name)));
+        if let Err(errno) = removed {
+            warn!(%errno, "drafts stay behind until the next mount");
+        }
+    }
+}
+
 fn remedy_for(errno: Errno) -> &'static str {
     match errno {
         Errno::ROFS => "; mark it ro, or use a branch on a writable file system",
