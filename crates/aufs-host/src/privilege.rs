@@ -16,20 +16,6 @@ pub fn is_host_root() -> bool {
         && fs::read_to_string("/proc/self/uid_map").is_ok_and(|text| maps_all_ids(&text))
 }
 
-/// Raises the limit of open descriptors as far as this process may, and returns it.
-///
-/// # Errors
-///
-/// What `setrlimit(2)` reports.
-pub fn raise_descriptor_limit() -> nix::Result<u64> {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    if soft < hard {
-        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
-    }
-    Ok(hard)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

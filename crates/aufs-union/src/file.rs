@@ -196,22 +196,4 @@ impl Union {
             .and_then(|file| Ok(fs::seek(&*file, whence)?))
             .during("seek", &open.node.path_for_messages())
     }
-
-    /// Returns the open file of the writable branch, for copies between files.
-    ///
-    /// # Errors
-    ///
-    /// As [`Union::write_at`].
-    pub fn file_for_writing(&self, open: &OpenFile) -> Result<Arc<File>, UnionError> {
-        self.writable_file(open, Keep::All).during("open", &open.node.path_for_messages())
-    }
-
-    /// Returns the open file, wherever its bytes lie.
-    ///
-    /// # Errors
-    ///
-    /// What the branch reports.
-    pub fn file_for_reading(&self, open: &OpenFile) -> Result<Arc<File>, UnionError> {
-        self.readable(open).during("open", &open.node.path_for_messages())
-    }
 }

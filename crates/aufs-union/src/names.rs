@@ -21,7 +21,7 @@ use crate::error::UnionErrorKind;
 
 /// Longest name a user may create, in bytes.
 ///
-/// `NAME_MAX` less two whiteout prefixes and the `.XXXX` of a temporary name.
+/// `NAME_MAX` less two whiteout prefixes and the dot and four digits of a temporary name.
 pub const NAME_LEN_MAX: usize = 255 - 2 * PREFIX.len() - 1 - 4;
 
 /// The marker that makes its directory opaque.
