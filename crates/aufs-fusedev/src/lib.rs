@@ -1,0 +1,25 @@
+//! The FUSE wire protocol: typed requests and replies over read/writev and io_uring.
+//!
+//! | module      | what it does                                                   |
+//! |-------------|----------------------------------------------------------------|
+//! | [`abi`]     | layouts and numbers, as the kernel has them                    |
+//! | [`device`]  | the descriptor, its clones, registered backing files           |
+//! | [`init`]    | what kernel and server agree on; pure                          |
+//! | [`request`] | bytes to typed requests; pure                                  |
+//! | [`reply`]   | typed replies to bytes, over whichever way the request came    |
+//! | [`listing`] | answers to READDIR; pure                                       |
+//! | [`notify`]  | what the kernel keeps and should look at again                 |
+//! | [`session`] | reads requests and hands each to a [`session::Handler`]        |
+//! | [`stats`]   | counts and latencies of requests                               |
+//!
+//! Nothing here knows what a file system does with a request.
+
+pub mod abi;
+pub mod device;
+pub mod init;
+pub mod listing;
+pub mod notify;
+pub mod reply;
+pub mod request;
+pub mod session;
+pub mod stats;
