@@ -24,7 +24,7 @@ proptest! {
             eprintln!("skipped: {reason}");
             return Ok(());
         }
-        for extra_options in ["", "data=cached"] {
+        for extra_options in ["", "data=noopen", "data=cached"] {
             let scratch = tempfile::tempdir()?;
             let _mounted = Detached(scratch.path().join("u"));
             play(scratch.path(), &branches, &history, extra_options)

@@ -13,10 +13,10 @@ use aufs_testkit::needs::Need;
 use aufs_testkit::trials::{self, Suite};
 
 fn main() -> ExitCode {
-    // Without passthrough the default is `data=cached`, which has a suite of its own.
+    // Without passthrough the default is `data=noopen`, which has a suite of its own.
     let mut by_default = suite("fuse", "");
     by_default.needs.push(Need::Other { name: "passthrough", missing: missing_passthrough });
-    trials::main(&[by_default, suite("fuse-cached", "data=cached")])
+    trials::main(&[by_default, suite("fuse-noopen", "data=noopen"), suite("fuse-cached", "data=cached")])
 }
 
 fn suite(subject: &'static str, extra_options: &str) -> Suite {

@@ -36,7 +36,7 @@ fn fuse_root_a_mount_is_usable_and_its_end_is_awaited() {
     assert_eq!(told["pid"], pid);
     assert_eq!(told["mounter"], "fuse");
     assert_eq!(told["mountpoint"], fs::canonicalize(host.path("m")).unwrap().to_str().unwrap());
-    assert!(["passthrough", "cached"].contains(&told["data_mode"].as_str().unwrap()), "{told}");
+    assert!(["passthrough", "noopen"].contains(&told["data_mode"].as_str().unwrap()), "{told}");
 
     assert_eq!((host.read("m/both"), host.read("m/only-l2")), ("upper".to_owned(), "second".to_owned()));
     fs::write(host.path("m/only-l1"), "changed").unwrap();

@@ -1,122 +1,168 @@
-//! Attributes and errnos in the words of the FUSE library.
+//! Requests about attributes, extended ones included.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 
-use aufs_union::UnionError;
+use aufs_fusedev::abi::flags::SetAttrValid;
+use aufs_fusedev::abi::replies::StatfsOut;
+use aufs_fusedev::abi::requests::SetAttrIn;
+use aufs_fusedev::reply::Responder;
 use aufs_union::attr::Attr;
-use fuser::{Errno, FileAttr, INodeNo};
-use rustix::fs::{FileType, Timespec};
-use tracing::{debug, warn};
+use aufs_union::{Node, UnionError};
+use rustix::fs::XattrFlags;
+use rustix::io::Errno;
 
-/// How long the kernel keeps what only this server can change.
-pub(crate) const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
+use crate::attr::{attr_out, changes_of, errno_of};
+use crate::numbers::Numbered;
+use crate::serve::Served;
+use crate::shared::Shared;
 
-/// Returns the library's name of `file_type`.
-pub(crate) fn kind_of(file_type: FileType) -> fuser::FileType {
-    match file_type {
-        FileType::Directory => fuser::FileType::Directory,
-        FileType::Symlink => fuser::FileType::Symlink,
-        FileType::Fifo => fuser::FileType::NamedPipe,
-        FileType::Socket => fuser::FileType::Socket,
-        FileType::CharacterDevice => fuser::FileType::CharDevice,
-        FileType::BlockDevice => fuser::FileType::BlockDevice,
-        FileType::RegularFile | FileType::Unknown => fuser::FileType::RegularFile,
+/// The attribute of the root that names the server's process, for `aufs umount`.
+const SERVER_XATTR: &str = "user.aufs.server";
+
+fn answer_attr(shared: &Shared, responder: Responder, numbered: &Numbered, attr: Result<Attr, UnionError>) {
+    match attr {
+        Ok(attr) => responder.structure(&attr_out(&attr, shared.attr_ttl(numbered))),
+        Err(error) => responder.error(errno_of(&error)),
     }
 }
 
-/// Returns `attr` as the library sends it; in an entry `ino` is the node number, elsewhere what programs see.
-pub(crate) fn file_attr(attr: &Attr, ino: u64) -> FileAttr {
-    FileAttr {
-        ino: INodeNo(ino),
-        size: attr.len_bytes,
-        blocks: attr.blocks,
-        atime: time_of(attr.atime),
-        mtime: time_of(attr.mtime),
-        ctime: time_of(attr.ctime),
-        crtime: UNIX_EPOCH,
-        kind: kind_of(attr.file_type()),
-        perm: (attr.mode & 0o7777) as u16,
-        nlink: attr.nlink,
-        uid: attr.uid,
-        gid: attr.gid,
-        rdev: kernel_device(attr.rdev),
-        blksize: attr.blksize_bytes,
-        flags: 0,
-    }
-}
-
-/// The kernel's 32-bit form of a device number: `new_encode_dev` in `include/linux/kdev_t.h`.
-fn kernel_device(device: u64) -> u32 {
-    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
-    (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12)
-}
-
-/// The reverse of [`kernel_device`].
-pub(crate) fn host_device(device: u32) -> u64 {
-    rustix::fs::makedev((device & 0x000f_ff00) >> 8, (device & 0xff) | ((device >> 12) & 0x000f_ff00))
-}
-
-fn time_of(time: Timespec) -> SystemTime {
-    let nanos = Duration::from_nanos(u64::try_from(time.tv_nsec).unwrap_or(0));
-    let seconds = Duration::from_secs(time.tv_sec.unsigned_abs());
-    let whole =
-        if time.tv_sec < 0 { UNIX_EPOCH.checked_sub(seconds) } else { UNIX_EPOCH.checked_add(seconds) };
-    whole.and_then(|it| it.checked_add(nanos)).unwrap_or(UNIX_EPOCH)
-}
-
-/// Returns `time` as the host calls take it.
-pub(crate) fn timespec_of(time: SystemTime) -> Timespec {
-    match time.duration_since(UNIX_EPOCH) {
-        Ok(after) => Timespec {
-            tv_sec: i64::try_from(after.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(after.subsec_nanos()),
-        },
-        Err(before) => {
-            let before = before.duration();
-            let nanos = i64::from(before.subsec_nanos());
-            let seconds = -i64::try_from(before.as_secs()).unwrap_or(i64::MAX);
-            if nanos == 0 {
-                Timespec { tv_sec: seconds, tv_nsec: 0 }
-            } else {
-                Timespec { tv_sec: seconds - 1, tv_nsec: 1_000_000_000 - nanos }
+impl Served {
+    pub(crate) fn getattr(&self, number: u64, responder: Responder) {
+        match self.shared.node(number) {
+            Ok(numbered) => {
+                let attr = self.shared.union.attributes(&numbered.node);
+                answer_attr(&self.shared, responder, &numbered, attr);
             }
-        }
-    }
-}
-
-/// Logs `error` and returns the errno for the kernel.
-///
-/// Programs provoke `ENOENT`, `EEXIST` and the like all day, so those stay at
-/// debug; only a failing host is worth a warning.
-pub(crate) fn errno_of(error: &UnionError) -> Errno {
-    let errno = error.errno();
-    match errno {
-        rustix::io::Errno::IO | rustix::io::Errno::NOMEM | rustix::io::Errno::MFILE => {
-            warn!(error = %error, %errno, "host failed");
-        }
-        _ => debug!(error = %error, %errno, "refused"),
-    }
-    Errno::from_i32(errno.raw_os_error())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_before_and_after_the_epoch_read_back() {
-        for (tv_sec, tv_nsec) in [(0, 0), (1, 999_999_999), (-1, 0), (-1, 500_000_000), (-7, 1), (1 << 33, 5)]
-        {
-            let time = Timespec { tv_sec, tv_nsec };
-            assert_eq!(timespec_of(time_of(time)), time);
+            Err(errno) => responder.error(errno),
         }
     }
 
-    #[test]
-    fn device_numbers_read_back() {
-        for (major, minor) in [(0, 0), (1, 3), (8, 255), (259, 65_537), (4095, 1_048_575)] {
-            let device = rustix::fs::makedev(major, minor);
-            assert_eq!(host_device(kernel_device(device)), device, "{major}:{minor}");
+    pub(crate) fn setattr(&self, number: u64, args: &SetAttrIn, responder: Responder) {
+        let numbered = match self.shared.node(number) {
+            Ok(numbered) => numbered,
+            Err(errno) => return responder.error(errno),
+        };
+        let change = changes_of(args);
+        let kills_set_id = args.valid().contains(SetAttrValid::KILL_SUIDGID);
+        let copies_much =
+            change.len_bytes.is_none_or(Shared::moves_much) && self.shared.copies_much(&numbered.node);
+        let shared = Arc::clone(&self.shared);
+        self.shared.workers.run(copies_much, move || {
+            let mut attr = shared.union.set_attributes(&numbered.node, &change);
+            if kills_set_id && attr.is_ok() {
+                if let Err(errno) = shared.clear_set_id(&numbered.node) {
+                    return responder.error(errno);
+                }
+                attr = shared.union.attributes(&numbered.node);
+            }
+            answer_attr(&shared, responder, &numbered, attr);
+        });
+    }
+
+    pub(crate) fn readlink(&self, number: u64, responder: Responder) {
+        let target = self.shared.node(number).and_then(|numbered| {
+            self.shared.union.read_link(&numbered.node).map_err(|error| errno_of(&error))
+        });
+        match target {
+            Ok(target) => responder.bytes(target.as_bytes()),
+            Err(errno) => responder.error(errno),
+        }
+    }
+
+    pub(crate) fn setxattr(
+        &self,
+        number: u64,
+        name: &OsStr,
+        value: &[u8],
+        flags: u32,
+        kills_sgid: bool,
+        responder: Responder,
+    ) {
+        let numbered = match self.shared.node(number) {
+            Ok(numbered) => numbered,
+            Err(errno) => return responder.error(errno),
+        };
+        let flags = XattrFlags::from_bits_retain(flags);
+        let shared = Arc::clone(&self.shared);
+        let (name, value) = (name.to_owned(), value.to_owned());
+        self.shared.workers.run(self.shared.copies_much(&numbered.node), move || {
+            let set = shared.union.set_xattr(&numbered.node, &name, &value, flags);
+            let set = match set {
+                Ok(()) if kills_sgid => shared.union.clear_set_group_id(&numbered.node),
+                other => other,
+            };
+            responder.done(set.map_err(|error| errno_of(&error)));
+        });
+    }
+
+    pub(crate) fn getxattr(&self, number: u64, name: &OsStr, size: u32, responder: Responder) {
+        match self.xattr(number, name) {
+            Ok(value) => responder.sized(size, &value),
+            Err(errno) => responder.error(errno),
+        }
+    }
+
+    fn xattr(&self, number: u64, name: &OsStr) -> Result<Vec<u8>, Errno> {
+        let numbered = self.shared.node(number)?;
+        if number == Node::ROOT_ID && name == SERVER_XATTR {
+            return Ok(std::process::id().to_string().into_bytes());
+        }
+        match self.shared.union.xattr(&numbered.node, name) {
+            Ok(Some(value)) => Ok(value),
+            Ok(None) => Err(Errno::NODATA),
+            Err(error) => Err(errno_of(&error)),
+        }
+    }
+
+    pub(crate) fn listxattr(&self, number: u64, size: u32, responder: Responder) {
+        let names = self.shared.node(number).and_then(|numbered| {
+            self.shared.union.xattr_names(&numbered.node).map_err(|error| errno_of(&error))
+        });
+        match names {
+            Ok(names) => {
+                let mut bytes = Vec::new();
+                for name in names {
+                    bytes.extend_from_slice(name.as_bytes());
+                    bytes.push(0);
+                }
+                responder.sized(size, &bytes);
+            }
+            Err(errno) => responder.error(errno),
+        }
+    }
+
+    pub(crate) fn removexattr(&self, number: u64, name: &OsStr, responder: Responder) {
+        let numbered = match self.shared.node(number) {
+            Ok(numbered) => numbered,
+            Err(errno) => return responder.error(errno),
+        };
+        let (shared, name) = (Arc::clone(&self.shared), name.to_owned());
+        self.shared.workers.run(self.shared.copies_much(&numbered.node), move || {
+            let removed = shared.union.remove_xattr(&numbered.node, &name);
+            responder.done(removed.map_err(|error| errno_of(&error)));
+        });
+    }
+
+    pub(crate) fn statfs(&self, responder: Responder) {
+        match self.shared.union.stat_fs() {
+            Ok(it) => {
+                let narrow = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+                responder.structure(&StatfsOut {
+                    blocks: it.f_blocks,
+                    bfree: it.f_bfree,
+                    bavail: it.f_bavail,
+                    files: it.f_files,
+                    ffree: it.f_ffree,
+                    bsize: narrow(it.f_bsize),
+                    namelen: narrow(it.f_namemax),
+                    frsize: narrow(it.f_frsize),
+                    padding: 0,
+                    spare: [0; 6],
+                });
+            }
+            Err(error) => responder.error(errno_of(&error)),
         }
     }
 }

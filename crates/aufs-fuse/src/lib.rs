@@ -1,18 +1,21 @@
 //! Serves a union: maps node numbers and handles, caching, data modes, errnos.
 //!
 //! Translation only: each handler finds the node, calls one method of the
-//! union and maps the answer. Semantics belong in `aufs-union`. Every use of
-//! the FUSE library is in this crate, so that it can be replaced here alone.
+//! union and maps the answer. Semantics belong in `aufs-union`, the protocol
+//! in `aufs-fusedev`.
 
+mod attr;
 mod attributes;
-mod handlers;
+mod directories;
+mod files;
 mod handles;
 mod kernel_mount;
-mod listing;
+mod names;
 mod numbers;
+mod opens;
 pub mod options;
-mod passthrough;
-mod replies;
+mod recent;
+mod serve;
 mod server;
 mod shared;
 mod workers;

@@ -1,153 +1,173 @@
 //! Node numbers: what the kernel calls a node of the union.
 //!
-//! A node's number is its inode number where that is free. A regular file gets
-//! a second, new number when its bytes move to the writable branch while the
-//! kernel still reads the old ones through the first: see [`crate::passthrough`].
-//! The FUSE library sends one number both as node number and as `st_ino` in a
-//! reply to LOOKUP; so attributes that come with any other number are not to
-//! be cached, and the kernel asks for them with GETATTR, where the two differ.
+//! A number stands for one node, from the first time the kernel is told of it
+//! until the kernel has forgotten it, and is never used again. A regular file
+//! gets a second, new number when its bytes move to the writable branch while
+//! the kernel still reads the old ones through the first: see [`crate::opens`].
+//!
+//! The table has many parts, each with its own lock. All about one node lies
+//! in one part, which its numbers name in their lowest bits.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use aufs_union::Node;
 use parking_lot::Mutex;
 
-use crate::passthrough::Passing;
+use crate::opens::Opens;
 
 /// A node under one number.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Numbered {
     pub(crate) number: u64,
     pub(crate) node: Arc<Node>,
-    /// Its open files, as the kernel's passthrough rule needs to know them.
-    pub(crate) passing: Mutex<Passing>,
-    /// Opens for writing that bypass the server.
-    pub(crate) writers: AtomicU32,
+    /// Its open files; none while nobody has opened it.
+    opens: Option<Arc<Opens>>,
 }
 
 impl Numbered {
-    fn new(number: u64, node: &Arc<Node>) -> Arc<Self> {
-        Arc::new(Self {
-            number,
-            node: Arc::clone(node),
-            passing: Mutex::default(),
-            writers: AtomicU32::new(0),
-        })
-    }
-
     /// Whether attributes may change without the kernel asking the server.
     pub(crate) fn has_writers(&self) -> bool {
-        self.writers.load(Ordering::Relaxed) != 0
-    }
-
-    /// Whether the number is also what programs see as `st_ino`.
-    pub(crate) fn is_plain(&self) -> bool {
-        self.number == self.node.ino() || self.number == Node::ROOT_ID
+        self.opens.as_ref().is_some_and(|it| it.has_writers())
     }
 }
 
 /// All numbers the kernel knows.
 #[derive(Debug)]
 pub(crate) struct Numbers {
-    table: Mutex<Table>,
+    parts: Vec<Mutex<Part>>,
 }
 
-#[derive(Debug)]
-struct Table {
+/// Parts of the table; a power of two, so that numbers can name theirs.
+const PARTS: usize = 64;
+const PART_BITS: u32 = PARTS.trailing_zeros();
+
+#[derive(Debug, Default)]
+struct Part {
     by_number: HashMap<u64, Known>,
+    /// The present number of each node.
     current: HashMap<u64, u64>,
-    next_spare: u64,
+    last_sequence: u64,
 }
 
 #[derive(Debug)]
 struct Known {
-    numbered: Arc<Numbered>,
+    node: Arc<Node>,
     /// How often the kernel was told of the number; it takes each back with FORGET.
     lookups: u64,
+    opens: Option<Arc<Opens>>,
 }
 
-/// Numbers from here on are no inode numbers.
-const FIRST_SPARE: u64 = 1 << 63;
+impl Known {
+    fn numbered(&self, number: u64) -> Numbered {
+        Numbered { number, node: Arc::clone(&self.node), opens: self.opens.clone() }
+    }
+}
 
 impl Numbers {
     pub(crate) fn new(root: &Arc<Node>) -> Self {
-        let numbered = Numbered::new(Node::ROOT_ID, root);
-        let by_number = HashMap::from([(Node::ROOT_ID, Known { numbered, lookups: 1 })]);
-        let current = HashMap::from([(root.id(), Node::ROOT_ID)]);
-        Self { table: Mutex::new(Table { by_number, current, next_spare: FIRST_SPARE }) }
+        let numbers = Self { parts: (0..PARTS).map(|_| Mutex::default()).collect() };
+        {
+            // The root's number is fixed by the protocol and is its node id too.
+            let mut part = numbers.part(Node::ROOT_ID).lock();
+            let known = Known { node: Arc::clone(root), lookups: 1, opens: None };
+            part.by_number.insert(Node::ROOT_ID, known);
+            part.current.insert(root.id(), Node::ROOT_ID);
+        }
+        numbers
+    }
+
+    /// Returns the part for a number or the id of a node.
+    fn part(&self, word: u64) -> &Mutex<Part> {
+        &self.parts[word as usize & (PARTS - 1)]
     }
 
     /// Returns the node the kernel calls `number`.
-    pub(crate) fn get(&self, number: u64) -> Option<Arc<Numbered>> {
-        self.table.lock().by_number.get(&number).map(|it| Arc::clone(&it.numbered))
+    pub(crate) fn get(&self, number: u64) -> Option<Numbered> {
+        self.part(number).lock().by_number.get(&number).map(|it| it.numbered(number))
+    }
+
+    /// Returns the open files of `number`, of which there may be none yet.
+    pub(crate) fn opens(&self, number: u64) -> Option<Arc<Opens>> {
+        let mut part = self.part(number).lock();
+        part.by_number.get_mut(&number).map(|it| Arc::clone(it.opens.get_or_insert_default()))
     }
 
     /// Returns the present number of a node, if the kernel knows it.
     pub(crate) fn number_of(&self, node_id: u64) -> Option<u64> {
-        self.table.lock().current.get(&node_id).copied()
+        self.part(node_id).lock().current.get(&node_id).copied()
     }
 
     /// Returns the present number of `node` and counts that the kernel is told of it.
-    pub(crate) fn tell(&self, node: &Arc<Node>) -> Arc<Numbered> {
-        let mut table = self.table.lock();
-        let number = match table.current.get(&node.id()) {
+    pub(crate) fn tell(&self, node: &Arc<Node>) -> Numbered {
+        let mut part = self.part(node.id()).lock();
+        let number = match part.current.get(&node.id()) {
             Some(number) => *number,
-            None => table.assign(node),
+            None => part.assign(node.id()),
         };
-        let known = table
-            .by_number
-            .entry(number)
-            .or_insert_with(|| Known { numbered: Numbered::new(number, node), lookups: 0 });
+        let known = part.by_number.entry(number).or_insert_with(|| Known {
+            node: Arc::clone(node),
+            lookups: 0,
+            opens: None,
+        });
         known.lookups += 1;
-        Arc::clone(&known.numbered)
+        known.numbered(number)
     }
 
     /// Takes back `count` times that the kernel was told of `number`.
     pub(crate) fn forget(&self, number: u64, count: u64) {
         let dropped = {
-            let mut table = self.table.lock();
-            let Some(known) = table.by_number.get_mut(&number) else { return };
+            let mut part = self.part(number).lock();
+            let Some(known) = part.by_number.get_mut(&number) else { return };
             known.lookups = known.lookups.saturating_sub(count);
             if known.lookups != 0 || number == Node::ROOT_ID {
                 return;
             }
-            let node_id = known.numbered.node.id();
-            if table.current.get(&node_id) == Some(&number) {
-                table.current.remove(&node_id);
+            let node_id = known.node.id();
+            if part.current.get(&node_id) == Some(&number) {
+                part.current.remove(&node_id);
             }
-            table.by_number.remove(&number)
+            let dropped = part.by_number.remove(&number);
+            part.shrink();
+            dropped
         };
         drop(dropped); // Closing what a node holds is not for the time of the lock.
     }
 
     /// Whether `numbered` still is the present number of its node.
     pub(crate) fn is_current(&self, numbered: &Numbered) -> bool {
-        self.table.lock().current.get(&numbered.node.id()).is_none_or(|it| *it == numbered.number)
+        self.number_of(numbered.node.id()).is_none_or(|it| it == numbered.number)
     }
 
-    /// Gives the node a new number, which the kernel learns with its next LOOKUP.
+    /// Gives the node a new number, which the kernel learns with its next LOOKUP, unless it got one already.
     pub(crate) fn renumber(&self, numbered: &Numbered) {
-        let mut table = self.table.lock();
-        let number = table.spare();
-        table.current.insert(numbered.node.id(), number);
+        let node_id = numbered.node.id();
+        let mut part = self.part(node_id).lock();
+        if part.current.get(&node_id) == Some(&numbered.number) {
+            part.assign(node_id);
+        }
+    }
+
+    /// Returns how many numbers the kernel knows.
+    pub(crate) fn count(&self) -> usize {
+        self.parts.iter().map(|it| it.lock().by_number.len()).sum()
     }
 }
 
-impl Table {
-    fn assign(&mut self, node: &Arc<Node>) -> u64 {
-        let wanted = node.ino();
-        let is_free =
-            (Node::ROOT_ID + 1..FIRST_SPARE).contains(&wanted) && !self.by_number.contains_key(&wanted);
-        let number = if is_free { wanted } else { self.spare() };
-        self.current.insert(node.id(), number);
+impl Part {
+    fn assign(&mut self, node_id: u64) -> u64 {
+        self.last_sequence += 1;
+        let number = self.last_sequence << PART_BITS | node_id & (PARTS as u64 - 1);
+        self.current.insert(node_id, number);
         number
     }
 
-    fn spare(&mut self) -> u64 {
-        let number = self.next_spare;
-        self.next_spare += 1;
-        number
+    /// Gives memory back when most of what was known is forgotten.
+    fn shrink(&mut self) {
+        const KEPT: usize = 64;
+        if KEPT < self.by_number.capacity() && self.by_number.len() < self.by_number.capacity() / 8 {
+            self.by_number.shrink_to(KEPT.max(2 * self.by_number.len()));
+            self.current.shrink_to(KEPT.max(2 * self.current.len()));
+        }
     }
 }

@@ -5,18 +5,20 @@ use std::str::FromStr;
 /// How file data travels between programs and branches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DataMode {
-    /// Passthrough where the kernel grants it, else cached.
+    /// Passthrough where the kernel grants it, else without opens; cached where branches may change.
     #[default]
     Auto,
     /// The kernel reads and writes branch files itself; refused when it cannot.
     Passthrough,
-    /// The server reads and writes, the kernel caches pages.
+    /// The kernel neither opens nor closes, caches pages and collects writes.
+    NoOpen,
+    /// The server opens, reads and writes; the kernel caches pages.
     Cached,
 }
 
 /// The text is not a data mode.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown data mode {0:?}, expected auto, passthrough or cached")]
+#[error("unknown data mode {0:?}, expected auto, passthrough, noopen or cached")]
 pub struct DataModeError(String);
 
 impl FromStr for DataMode {
@@ -26,6 +28,7 @@ impl FromStr for DataMode {
         match text {
             "auto" => Ok(Self::Auto),
             "passthrough" => Ok(Self::Passthrough),
+            "noopen" => Ok(Self::NoOpen),
             "cached" => Ok(Self::Cached),
             _ => Err(DataModeError(text.to_owned())),
         }
@@ -38,6 +41,7 @@ impl DataMode {
         match self {
             Self::Auto => "auto",
             Self::Passthrough => "passthrough",
+            Self::NoOpen => "noopen",
             Self::Cached => "cached",
         }
     }

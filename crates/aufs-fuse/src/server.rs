@@ -3,15 +3,20 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use aufs_fusedev::abi::flags::InitFlags;
+use aufs_fusedev::device::Channel;
+use aufs_fusedev::init::Wanted;
+use aufs_fusedev::session::{Session, SessionError};
+use aufs_union::branch::BranchIndex;
 use aufs_union::{Change, Union};
-use fuser::{Config, INodeNo, Session, SessionACL};
 use rustix::io::Errno;
-use tracing::{debug, info};
+use tracing::info;
 
-use crate::handlers::Served;
 use crate::kernel_mount;
+use crate::opens::Backings;
 use crate::options::{DataMode, ServeOptions};
-use crate::shared::Shared;
+use crate::serve::Served;
+use crate::shared::{REQUEST_LEN_BYTES_MAX, Shared, Wire};
 
 /// Why a union is not served.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +47,7 @@ pub enum FuseError {
         /// Where.
         mountpoint: PathBuf,
         /// Why.
-        source: std::io::Error,
+        source: SessionError,
     },
 }
 
@@ -52,7 +57,7 @@ impl FuseError {
         match self {
             Self::Device(errno) | Self::Mount { errno, .. } => *errno,
             Self::NoPassthrough { .. } => Errno::OPNOTSUPP,
-            Self::Serve { source, .. } => Errno::from_io_error(source).unwrap_or(Errno::IO),
+            Self::Serve { source, .. } => source.errno(),
         }
     }
 }
@@ -60,9 +65,10 @@ impl FuseError {
 /// A mounted union, ready to be served.
 #[derive(Debug)]
 pub struct Server {
-    session: Session<Served>,
+    session: Session,
+    served: Arc<Served>,
     mountpoint: PathBuf,
-    data: DataMode,
+    threads: usize,
 }
 
 impl Server {
@@ -72,13 +78,14 @@ impl Server {
     ///
     /// See [`FuseError`]; after an error nothing is mounted.
     pub fn mount(union: Union, mountpoint: &Path, options: &ServeOptions) -> Result<Self, FuseError> {
-        let device = kernel_mount::open_device().map_err(FuseError::Device)?;
+        let mode = wanted_mode(&union, options)?;
+        let device = Channel::open().map_err(FuseError::Device)?;
         kernel_mount::attach(&device, mountpoint, &options.flags).map_err(|errno| FuseError::Mount {
             mountpoint: mountpoint.to_owned(),
             errno,
             remedy: remedy_for(errno),
         })?;
-        Self::settle(union, device, mountpoint, options).inspect_err(|_| {
+        Self::settle(union, device, mountpoint, mode, options).inspect_err(|_| {
             if let Err(errno) = kernel_mount::detach(mountpoint) {
                 tracing::warn!(%errno, "the failed mount stays; remove it with umount -l");
             }
@@ -87,49 +94,49 @@ impl Server {
 
     fn settle(
         union: Union,
-        device: std::os::fd::OwnedFd,
+        device: Channel,
         mountpoint: &Path,
+        mode: DataMode,
         options: &ServeOptions,
     ) -> Result<Self, FuseError> {
         let fail = |source| FuseError::Serve { mountpoint: mountpoint.to_owned(), source };
-        let can_pass = match options.data {
-            DataMode::Cached => Err("data=cached was asked for".to_owned()),
-            // Changes behind the union are seen only when the server is asked each time.
-            _ if options.revalidate => Err("udba=reval needs every open".to_owned()),
-            _ if union.has_host_privilege() => Ok(()),
-            _ => Err("it needs root in the initial user namespace".to_owned()),
+        let session = Session::open(device, &wanted(mode, &union)).map_err(fail)?;
+        let flags = session.agreed().flags;
+        let data = match mode {
+            DataMode::Passthrough if !flags.contains(InitFlags::PASSTHROUGH) => {
+                if options.data == DataMode::Passthrough {
+                    let reason = "it does not offer FUSE passthrough (kernel 6.9 or later does)".to_owned();
+                    return Err(FuseError::NoPassthrough { reason });
+                }
+                DataMode::Cached
+            }
+            mode => mode,
         };
-        if let (DataMode::Passthrough, Err(reason)) = (options.data, &can_pass) {
-            return Err(FuseError::NoPassthrough { reason: reason.clone() });
-        }
-        let shared = Arc::new(Shared::new(union, options.revalidate));
-        let mut config = Config::default();
-        config.n_threads = Some(options.threads.unwrap_or_else(default_threads));
-        config.clone_fd = true;
-        let served = Served::new(Arc::clone(&shared), can_pass.is_ok());
-        let session = Session::from_fd(served, device, SessionACL::All, config).map_err(fail)?;
-        let data = if shared.passes() { DataMode::Passthrough } else { DataMode::Cached };
-        if options.data == DataMode::Passthrough && data != options.data {
-            let reason = "it does not offer FUSE passthrough (kernel 6.9 or later does)".to_owned();
-            return Err(FuseError::NoPassthrough { reason });
-        }
-        let notifier = session.notifier();
-        let numbers = Arc::downgrade(&shared);
+        let wire = Wire {
+            backings: Backings::new(session.channel()),
+            notifier: session.notifier(),
+            stats: Arc::clone(session.stats()),
+        };
+        let shared = Arc::new(Shared::new(union, data, wire));
+        let watching = Arc::downgrade(&shared);
         shared.union.observe(move |Change::Attributes(node_id)| {
-            let Some(number) = numbers.upgrade().and_then(|it| it.numbers.number_of(node_id)) else { return };
-            // A negative offset stands for the attributes alone. The kernel answers ENOENT for what it forgot.
-            if let Err(error) = notifier.inval_inode(INodeNo(number), -1, 0) {
-                debug!(%error, number, "attributes not invalidated");
+            if let Some(shared) = watching.upgrade()
+                && let Some(number) = shared.numbers.number_of(node_id)
+            {
+                shared.invalidate(number);
             }
         });
-        shared.set_notifier(session.notifier());
+        if data != DataMode::Passthrough {
+            kernel_mount::raise_read_ahead(mountpoint, READ_AHEAD_LEN_BYTES);
+        }
         info!(data = data.as_str(), mountpoint = %mountpoint.display(), "mounted");
-        Ok(Self { session, mountpoint: mountpoint.to_owned(), data })
+        let threads = options.threads.unwrap_or_else(default_threads);
+        Ok(Self { session, served: Arc::new(Served { shared }), mountpoint: mountpoint.to_owned(), threads })
     }
 
     /// Returns the data mode in use, never [`DataMode::Auto`].
     pub fn data_mode(&self) -> DataMode {
-        self.data
+        self.served.shared.data
     }
 
     /// Serves until the file system is unmounted.
@@ -138,9 +145,75 @@ impl Server {
     ///
     /// [`FuseError::Serve`] when the conversation with the kernel broke.
     pub fn run(self) -> Result<(), FuseError> {
-        self.session.run().map_err(|source| FuseError::Serve { mountpoint: self.mountpoint, source })
+        let Self { session, served, mountpoint, threads } = self;
+        session.run(&served, threads).map_err(|source| FuseError::Serve { mountpoint, source })
     }
 }
+
+/// How far the kernel reads ahead where pages are its own; a request carries as much at most.
+const READ_AHEAD_LEN_BYTES: u32 = REQUEST_LEN_BYTES_MAX;
+
+/// Returns the mode to ask the kernel for, never [`DataMode::Auto`].
+fn wanted_mode(union: &Union, options: &ServeOptions) -> Result<DataMode, FuseError> {
+    let can_pass = if options.revalidate {
+        // Changes behind the union are seen only when the server is asked each time.
+        Err("udba=reval needs every open")
+    } else if union.has_host_privilege() {
+        Ok(())
+    } else {
+        Err("it needs root in the initial user namespace")
+    };
+    match (options.data, can_pass) {
+        (DataMode::Auto | DataMode::Passthrough, Ok(())) => Ok(DataMode::Passthrough),
+        (DataMode::Passthrough, Err(reason)) => Err(FuseError::NoPassthrough { reason: reason.to_owned() }),
+        (DataMode::Auto | DataMode::NoOpen, _) if options.revalidate => Ok(DataMode::Cached),
+        (DataMode::Auto | DataMode::NoOpen, _) => Ok(DataMode::NoOpen),
+        (DataMode::Cached, _) => Ok(DataMode::Cached),
+    }
+}
+
+/// Returns what a server of this data mode can make use of.
+fn wanted(mode: DataMode, union: &Union) -> Wanted {
+    let mut flags = InitFlags::ASYNC_READ
+        | InitFlags::BIG_WRITES
+        | InitFlags::DONT_MASK
+        | InitFlags::DO_READDIRPLUS
+        | InitFlags::READDIRPLUS_AUTO
+        | InitFlags::ASYNC_DIO
+        | InitFlags::PARALLEL_DIROPS
+        | InitFlags::POSIX_ACL
+        | InitFlags::ABORT_ERROR
+        | InitFlags::CACHE_SYMLINKS
+        | InitFlags::NO_OPENDIR_SUPPORT
+        | InitFlags::HANDLE_KILLPRIV_V2
+        | InitFlags::SETXATTR_EXT
+        | InitFlags::HAS_EXPIRE_ONLY;
+    if union.revalidates() {
+        flags |= InitFlags::AUTO_INVAL_DATA;
+    }
+    flags |= match mode {
+        // Never ATOMIC_O_TRUNC: the kernel would take truncations for done that no OPEN told the server of.
+        // Never a late answer to a write that no branch may take.
+        DataMode::NoOpen if union.writable_branch() == Some(BranchIndex(0)) => {
+            InitFlags::NO_OPEN_SUPPORT | InitFlags::WRITEBACK_CACHE
+        }
+        DataMode::NoOpen => InitFlags::NO_OPEN_SUPPORT,
+        DataMode::Passthrough => InitFlags::ATOMIC_O_TRUNC | InitFlags::PASSTHROUGH,
+        DataMode::Cached | DataMode::Auto => InitFlags::ATOMIC_O_TRUNC,
+    };
+    Wanted {
+        flags,
+        request_len_bytes_max: REQUEST_LEN_BYTES_MAX,
+        readahead_len_bytes: READ_AHEAD_LEN_BYTES,
+        background_max: BACKGROUND_MAX,
+        stack_depth_max: STACK_DEPTH_MAX,
+    }
+}
+
+/// Read-aheads and delayed writes that may be on their way together.
+const BACKGROUND_MAX: u16 = 64;
+/// The most the kernel allows, so that branches may themselves lie on overlayfs.
+const STACK_DEPTH_MAX: u32 = 2;
 
 fn remedy_for(errno: Errno) -> &'static str {
     match errno {

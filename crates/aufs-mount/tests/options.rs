@@ -125,7 +125,10 @@ fn mistakes_name_the_word_and_the_remedy() {
         ("br:/a::/b", "option br:/a::/b: names no path"),
         ("br:", "option br:: needs a value"),
         ("data", "option data: needs a value"),
-        ("data=fast", "option data=fast: unknown data mode \"fast\", expected auto, passthrough or cached"),
+        (
+            "data=fast",
+            "option data=fast: unknown data mode \"fast\", expected auto, passthrough, noopen or cached",
+        ),
         ("udba=notify", "option udba=notify: expected udba=none or udba=reval"),
         ("ro=1", "option ro=1: takes no value"),
         (
@@ -244,7 +247,7 @@ prop_compose! {
         branches in prop::collection::vec((path(), perm()), 0..6),
         workdir in prop::option::of(path()),
         data in prop::option::of(prop_oneof![
-            Just(DataMode::Auto), Just(DataMode::Passthrough), Just(DataMode::Cached)]),
+            Just(DataMode::Auto), Just(DataMode::Passthrough), Just(DataMode::NoOpen), Just(DataMode::Cached)]),
         udba in prop::option::of(prop_oneof![Just(Udba::None), Just(Udba::Reval)]),
         sync in any::<bool>(),
         remount in any::<bool>(),

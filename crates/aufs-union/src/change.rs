@@ -59,6 +59,16 @@ impl Union {
         self.on_entry(node, |_, entry| clear(entry)).during("clear set-id bits of", &node.path_for_messages())
     }
 
+    /// Clears the set-group-id bit, as a change of the access ACL by somebody outside the group does.
+    ///
+    /// # Errors
+    ///
+    /// What `chmod(2)` reports.
+    pub fn clear_set_group_id(&self, node: &Arc<Node>) -> Result<(), UnionError> {
+        self.on_entry(node, |_, entry| Ok(entry.chmod(entry.stat()?.st_mode & !0o2000)?))
+            .during("clear the set-group-id bit of", &node.path_for_messages())
+    }
+
     /// Reads the target of a symbolic link.
     ///
     /// # Errors

@@ -175,6 +175,7 @@ fn data_mode(server: &Server) -> DataMode {
     match server.data_mode() {
         aufs_fuse::options::DataMode::Auto => DataMode::Auto,
         aufs_fuse::options::DataMode::Passthrough => DataMode::Passthrough,
+        aufs_fuse::options::DataMode::NoOpen => DataMode::NoOpen,
         aufs_fuse::options::DataMode::Cached => DataMode::Cached,
     }
 }

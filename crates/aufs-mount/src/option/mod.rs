@@ -39,11 +39,13 @@ pub const OPTIONS_LEN_MAX: usize = 128 * 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DataMode {
-    /// Passthrough where the kernel grants it, else cached.
+    /// Passthrough where the kernel grants it, else without opens; cached where branches may change.
     #[default]
     Auto,
     /// The kernel reads and writes branch files itself; refused when it cannot.
     Passthrough,
+    /// The kernel neither opens nor closes, caches pages and collects writes.
+    NoOpen,
     /// The server reads and writes, the kernel caches pages.
     Cached,
 }
@@ -54,6 +56,7 @@ impl DataMode {
         match self {
             Self::Auto => "auto",
             Self::Passthrough => "passthrough",
+            Self::NoOpen => "noopen",
             Self::Cached => "cached",
         }
     }
@@ -61,7 +64,7 @@ impl DataMode {
 
 /// The text is not a data mode.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown data mode {0:?}, expected auto, passthrough or cached")]
+#[error("unknown data mode {0:?}, expected auto, passthrough, noopen or cached")]
 pub struct DataModeError(String);
 
 impl FromStr for DataMode {
@@ -71,6 +74,7 @@ impl FromStr for DataMode {
         match text {
             "auto" => Ok(Self::Auto),
             "passthrough" => Ok(Self::Passthrough),
+            "noopen" => Ok(Self::NoOpen),
             "cached" => Ok(Self::Cached),
             _ => Err(DataModeError(text.to_owned())),
         }

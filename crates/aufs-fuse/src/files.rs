@@ -1,0 +1,248 @@
+//! Requests about open files and their bytes.
+
+use std::ffi::OsStr;
+use std::sync::Arc;
+
+use aufs_fusedev::abi::flags::{FSYNC_DATA_ONLY, OpenedFlags, WriteFlags};
+use aufs_fusedev::abi::replies::OpenOut;
+use aufs_fusedev::abi::requests::{CreateIn, FAllocateIn, FSyncIn, LSeekIn, OpenIn, ReadIn, WriteIn};
+use aufs_fusedev::reply::Responder;
+use aufs_fusedev::request::Caller;
+use aufs_union::Keep;
+use rustix::fs::{OFlags, SeekFrom};
+use rustix::io::Errno;
+
+use crate::attr::errno_of;
+use crate::handles::Handle;
+use crate::names::creator;
+use crate::numbers::Numbered;
+use crate::opens::Way;
+use crate::options::DataMode;
+use crate::serve::Served;
+use crate::shared::{REQUEST_LEN_BYTES_MAX, Shared};
+
+impl Served {
+    pub(crate) fn create(
+        &self,
+        parent: u64,
+        name: &OsStr,
+        args: &CreateIn,
+        caller: Caller,
+        responder: Responder,
+    ) {
+        if self.shared.data == DataMode::NoOpen {
+            // The kernel then sends MKNOD, which needs no RELEASE, and opens by itself.
+            return responder.error(Errno::NOSYS);
+        }
+        let made = self.shared.node(parent).and_then(|dir| {
+            let made = self.shared.union.create(&dir.node, name, args.mode, creator(caller, args.umask));
+            made.map_err(|error| errno_of(&error))
+        });
+        let (found, file) = match made {
+            Ok(made) => made,
+            Err(errno) => return responder.error(errno),
+        };
+        let numbered = self.shared.numbers.tell(&found.node);
+        let Some(opens) = self.shared.numbers.opens(numbered.number) else {
+            return responder.error(Errno::STALE);
+        };
+        let backing = self
+            .shared
+            .passes()
+            .then(|| opens.created(&self.shared.backings, &file, found.node.version()))
+            .flatten();
+        let open = self.shared.union.open_created(&found.node, file);
+        let (is_passthrough, number) = (backing.is_some(), numbered.number);
+        let handle = Handle::new(&found.node, opens, is_passthrough, is_passthrough, Some(open));
+        let handle = self.shared.handles.insert(handle);
+        // What the kernel writes by itself it accounts for itself: it drops the attributes at each
+        // write, and a mapping needs a length first, which is set by SETATTR.
+        let entry = crate::attr::entry_out(number, &found.attr, self.shared.ttl, self.shared.ttl);
+        let open = match &backing {
+            Some(backing) => opened(handle, OpenedFlags::PASSTHROUGH, backing.id()),
+            None => opened(handle, self.shared.cache_flags(), 0),
+        };
+        responder.created(&entry, &open);
+    }
+
+    pub(crate) fn open(&self, number: u64, args: &OpenIn, caller: Caller, responder: Responder) {
+        if self.shared.data == DataMode::NoOpen {
+            return responder.error(Errno::NOSYS); // The kernel never asks again.
+        }
+        let numbered = match self.shared.node(number) {
+            Ok(numbered) => numbered,
+            Err(errno) => return responder.error(errno),
+        };
+        let flags = OFlags::from_bits_retain(args.flags);
+        let how = How {
+            truncates: flags.contains(OFlags::TRUNC),
+            is_writer: flags.intersects(OFlags::ACCMODE | OFlags::TRUNC),
+            kills_set_id: args.kills_set_id(),
+            uid: caller.uid,
+        };
+        let copies_much = self.shared.passes()
+            && how.is_writer
+            && !how.truncates
+            && self.shared.copies_much(&numbered.node);
+        let shared = Arc::clone(&self.shared);
+        self.shared.workers.run(copies_much, move || match shared.open(&numbered, how) {
+            Ok((_, Way::Moved)) => responder.error(Errno::STALE),
+            Ok((handle, Way::Cached)) => responder.structure(&opened(handle, shared.cache_flags(), 0)),
+            Ok((handle, Way::Passthrough(backing))) => {
+                responder.structure(&opened(handle, OpenedFlags::PASSTHROUGH, backing.id()));
+            }
+            Err(errno) => responder.error(errno),
+        });
+    }
+
+    pub(crate) fn read(&self, number: u64, args: &ReadIn, responder: Responder) {
+        let (shared, args) = (Arc::clone(&self.shared), *args);
+        self.shared.workers.run(Shared::moves_much(args.size.into()), move || {
+            let file = match shared.file(number, args.fh) {
+                Ok(file) => file,
+                Err(errno) => return responder.error(errno),
+            };
+            let len_bytes = args.size.min(REQUEST_LEN_BYTES_MAX) as usize;
+            responder.fill(len_bytes, |buffer| {
+                shared.union.read_at(&file, buffer, args.offset).map_err(|it| errno_of(&it))
+            });
+        });
+    }
+
+    pub(crate) fn write(&self, number: u64, args: &WriteIn, data: &[u8], responder: Responder) {
+        let node = match self.shared.node(number) {
+            Ok(numbered) => numbered.node,
+            Err(errno) => return responder.error(errno),
+        };
+        let takes_long = Shared::moves_much(data.len() as u64) || self.shared.copies_much(&node);
+        let (shared, args) = (Arc::clone(&self.shared), *args);
+        let write = move |data: &[u8]| {
+            let written = shared.on_file(number, args.fh, |file| {
+                let count = shared.union.write_at(file, data, args.offset)?;
+                if args.write_flags().contains(WriteFlags::KILL_SUIDGID) {
+                    shared.union.clear_set_id(file.node())?;
+                }
+                Ok(count)
+            });
+            match written {
+                Ok(count) => responder.written(count),
+                Err(errno) => responder.error(errno),
+            }
+        };
+        if takes_long {
+            let data = data.to_vec();
+            self.shared.workers.run(true, move || write(&data));
+        } else {
+            write(data);
+        }
+    }
+
+    pub(crate) fn release(&self, handle: u64, responder: Responder) {
+        if let Some(handle) = self.shared.handles.remove(handle) {
+            handle.opens.release(&self.shared.backings, handle.is_writer, handle.is_passthrough);
+        }
+        responder.empty();
+    }
+
+    pub(crate) fn fsync(&self, number: u64, args: &FSyncIn, responder: Responder) {
+        let (shared, args) = (Arc::clone(&self.shared), *args);
+        self.shared.workers.run(true, move || {
+            let data_only = args.fsync_flags & FSYNC_DATA_ONLY != 0;
+            responder.done(shared.on_file(number, args.fh, |file| shared.union.sync_file(file, data_only)));
+        });
+    }
+
+    pub(crate) fn fallocate(&self, number: u64, args: &FAllocateIn, caller: Caller, responder: Responder) {
+        let (shared, args) = (Arc::clone(&self.shared), *args);
+        self.shared.workers.run(true, move || {
+            responder.done(shared.on_file(number, args.fh, |file| {
+                shared.union.allocate(file, args.mode, args.offset, args.length)?;
+                // The kernel has no signal for this; whoever is root may keep the bits.
+                if caller.uid == 0 { Ok(()) } else { shared.union.clear_set_id(file.node()) }
+            }));
+        });
+    }
+
+    pub(crate) fn lseek(&self, number: u64, args: &LSeekIn, responder: Responder) {
+        const SEEK_DATA: u32 = 3;
+        const SEEK_HOLE: u32 = 4;
+        let whence = match args.whence {
+            SEEK_DATA => SeekFrom::Data(args.offset),
+            SEEK_HOLE => SeekFrom::Hole(args.offset),
+            _ => return responder.error(Errno::INVAL),
+        };
+        match self.shared.on_file(number, args.fh, |file| self.shared.union.seek(file, whence)) {
+            Ok(found) => responder.offset(found),
+            Err(errno) => responder.error(errno),
+        }
+    }
+}
+
+/// How a file is opened.
+#[derive(Debug, Clone, Copy)]
+struct How {
+    truncates: bool,
+    is_writer: bool,
+    /// The kernel signals that set-id bits have to go.
+    kills_set_id: bool,
+    uid: u32,
+}
+
+fn opened(handle: u64, flags: OpenedFlags, backing_id: i32) -> OpenOut {
+    let flags = flags | OpenedFlags::NO_FLUSH;
+    OpenOut { fh: handle, open_flags: flags.bits(), backing_id }
+}
+
+impl Shared {
+    /// Pages of the last open are still right when nobody else writes to the branches.
+    fn cache_flags(&self) -> OpenedFlags {
+        if self.union.revalidates() { OpenedFlags::empty() } else { OpenedFlags::KEEP_CACHE }
+    }
+
+    /// Opens a regular file in the way the kernel can use.
+    fn open(&self, numbered: &Numbered, how: How) -> Result<(u64, Way), Errno> {
+        let node = &numbered.node;
+        let opens = self.numbers.opens(numbered.number).ok_or(Errno::STALE)?;
+        if !self.passes() {
+            let file = self.union.open_file(node).map_err(|it| errno_of(&it))?;
+            if how.truncates {
+                self.truncate(node)?;
+                if how.kills_set_id {
+                    self.clear_set_id(node)?;
+                }
+            }
+            // Every write comes by here, so the kernel keeps the attributes right itself.
+            let handle = Handle::new(node, opens, false, false, Some(file));
+            return Ok((self.handles.insert(handle), Way::Cached));
+        }
+        if how.is_writer {
+            // Before the lock, which others need to open and close the file while its bytes are copied.
+            let keep = if how.truncates { Keep::First(0) } else { Keep::All };
+            self.union.copy_up(node, keep).map_err(|it| errno_of(&it))?;
+            node.diverge();
+        }
+        let is_current = || self.numbers.is_current(numbered);
+        let way = opens.open(&self.union, node, &self.backings, how.is_writer, is_current);
+        let way = way.map_err(|it| errno_of(&it))?;
+        if matches!(way, Way::Moved) {
+            self.numbers.renumber(numbered);
+        }
+        if how.is_writer || matches!(way, Way::Moved) {
+            self.invalidate(numbered.number);
+        }
+        if matches!(way, Way::Moved) {
+            return Ok((0, way));
+        }
+        let is_passthrough = matches!(way, Way::Passthrough(_));
+        let ready = if how.truncates { self.truncate(node) } else { Ok(()) };
+        // No WRITE will come by here, so what a write by an ordinary user does to these bits happens now.
+        let kills = how.kills_set_id || how.is_writer && how.uid != 0;
+        let ready = ready.and_then(|()| if kills { self.clear_set_id(node) } else { Ok(()) });
+        if let Err(errno) = ready {
+            opens.release(&self.backings, how.is_writer, is_passthrough);
+            return Err(errno);
+        }
+        let handle = Handle::new(node, opens, how.is_writer, is_passthrough, None);
+        Ok((self.handles.insert(handle), way))
+    }
+}
