@@ -23,7 +23,7 @@ impl Union {
     ///
     /// As [`Union::copy_up`], and what chmod, chown, truncate, utimensat report.
     pub fn set_attributes(&self, node: &Arc<Node>, change: &SetAttr) -> Result<Attr, UnionError> {
-        self.change(node, change).during("change attributes of", &node.path_for_messages())
+        self.change(node, change).during_on("change attributes of", node)
     }
 
     fn change(&self, node: &Arc<Node>, change: &SetAttr) -> Outcome<Attr> {
@@ -56,7 +56,7 @@ impl Union {
             }
             Ok(())
         };
-        self.on_entry(node, |_, entry| clear(entry)).during("clear set-id bits of", &node.path_for_messages())
+        self.on_entry(node, |_, entry| clear(entry)).during_on("clear set-id bits of", node)
     }
 
     /// Reads the target of a symbolic link.
@@ -65,7 +65,7 @@ impl Union {
     ///
     /// `EINVAL` when the node is none.
     pub fn read_link(&self, node: &Arc<Node>) -> Result<OsString, UnionError> {
-        self.on_entry(node, |_, entry| Ok(entry.read_link()?)).during("read link", &node.path_for_messages())
+        self.on_entry(node, |_, entry| Ok(entry.read_link()?)).during_on("read link", node)
     }
 
     /// Returns an extended attribute, none when it is not set.
@@ -84,7 +84,7 @@ impl Union {
     /// What `listxattr(2)` reports.
     pub fn xattr_names(&self, node: &Arc<Node>) -> Result<Vec<OsString>, UnionError> {
         self.on_entry(node, |_, entry| Ok(xattr::list(entry)?))
-            .during("list attributes of", &node.path_for_messages())
+            .during_on("list attributes of", node)
     }
 
     /// Sets an extended attribute, after copying the entry up.
@@ -150,7 +150,7 @@ impl Union {
             }
             Ok(())
         };
-        flush().during("sync", &node.path_for_messages())
+        flush().during_on("sync", node)
     }
 }
 

@@ -49,7 +49,7 @@ impl Union {
     /// - `EPERM`, `EOPNOTSUPP`: an owner or attribute could not be kept, or the entry is immutable.
     /// - else what the branches report.
     pub fn copy_up(&self, node: &Arc<Node>, keep: Keep) -> Result<bool, UnionError> {
-        self.copy_node_up(node, keep).during("copy up", &node.path_for_messages())
+        self.copy_node_up(node, keep).during_on("copy up", node)
     }
 
     pub(crate) fn copy_node_up(&self, node: &Arc<Node>, keep: Keep) -> Outcome<bool> {

@@ -37,7 +37,7 @@ impl Union {
         offset: u64,
         limit: usize,
     ) -> Result<Vec<DirEntry>, UnionError> {
-        self.list(dir, offset, limit).during("list", &dir.path_for_messages())
+        self.list(dir, offset, limit).during_on("list", dir)
     }
 
     /// Whether listing `dir` needs no reading of branches any more.

@@ -84,7 +84,7 @@ impl Union {
     ///
     /// What the branch reports.
     pub fn attributes(&self, node: &Arc<Node>) -> Result<Attr, UnionError> {
-        self.read_attributes(node).during("stat", &node.path_for_messages())
+        self.read_attributes(node).during_on("stat", node)
     }
 
     pub(crate) fn read_attributes(&self, node: &Arc<Node>) -> Outcome<Attr> {
