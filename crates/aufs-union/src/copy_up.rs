@@ -117,11 +117,11 @@ impl Union {
         spot.branch = target;
         node.moved();
         Self::note(&mut state, |index| index.put_entry(&name.name, target, node.file_type(), node.ino()));
-        self.origins.lock().insert((copy.st_dev, copy.st_ino), node.ino());
+        self.origins.insert((copy.st_dev, copy.st_ino), node.ino());
         if origin.st_nlink != 1 {
             self.remember_linked(&copy, node);
             // The other names must lead here too, also when nobody else remembers the node.
-            self.linked_copies.lock().push(Arc::clone(node));
+            self.linked_copies.insert(node.id(), Arc::clone(node));
         }
         Ok(true)
     }
@@ -239,7 +239,7 @@ impl Union {
         let (mut draft, _) = self.draft_of(Entry::Held(source.as_fd()))?;
         let copy = draft.entry().stat()?;
         draft.publish(&parent, &name.name)?;
-        self.origins.lock().insert((copy.st_dev, copy.st_ino), dir.ino());
+        self.origins.insert((copy.st_dev, copy.st_ino), dir.ino());
         let at = state.branches.partition_point(|it| *it < target);
         state.branches.insert(at, target);
         {

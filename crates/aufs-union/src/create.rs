@@ -201,7 +201,7 @@ impl Union {
         let target = self.writable()?.index;
         let stat = Entry::At(place.parent.as_fd(), name).stat()?;
         let file_type = FileType::from_raw_mode(stat.st_mode);
-        self.origins.lock().remove(&(stat.st_dev, stat.st_ino)); // The host reuses numbers.
+        self.origins.remove(&(stat.st_dev, stat.st_ino)); // The host reuses numbers.
         let own = Name { dir: Arc::clone(dir), name: name.to_owned(), branch: target };
         let spot = Spot { branch: target, names: vec![own], held: None };
         let branches = if file_type == FileType::Directory { vec![target] } else { Vec::new() };

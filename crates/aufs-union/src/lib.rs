@@ -23,6 +23,7 @@ mod node;
 mod remove;
 mod rename;
 pub mod resolve;
+mod shards;
 mod union;
 mod writable;
 

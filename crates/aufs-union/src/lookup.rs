@@ -233,8 +233,7 @@ impl Union {
         }
         let own = Name { dir: Arc::clone(dir), name: name.to_owned(), branch };
         if file_type != FileType::Directory && stat.st_nlink != 1 {
-            let known =
-                self.linked.lock().get(&(stat.st_dev, stat.st_ino)).and_then(std::sync::Weak::upgrade);
+            let known = self.linked.with(&(stat.st_dev, stat.st_ino), std::sync::Weak::upgrade).flatten();
             if let Some(node) = known {
                 {
                     let mut spot = node.spot.write();

@@ -199,7 +199,7 @@ impl Union {
         let holder = self.dir_handle(&last.dir, last.branch)?;
         let held = Entry::At(holder.as_fd(), &last.name).open(OFlags::PATH)?;
         let writable = self.writable()?;
-        if spot.branch == writable.index && self.linked_copies.lock().iter().any(|it| Arc::ptr_eq(it, node)) {
+        if spot.branch == writable.index && self.linked_copies.with(&node.id(), |_| ()).is_some() {
             Entry::Held(held.as_fd()).link(&writable.drafts, &aufs_host::draft::fresh_name())?;
         }
         spot.held = Some(Arc::new(OwnedFd::from(held)));

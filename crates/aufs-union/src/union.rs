@@ -1,6 +1,5 @@
 //! A union: its branches, its root, and what all operations share.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -18,6 +17,7 @@ use crate::branch::{BranchIndex, BranchPerm, BranchSpec};
 use crate::error::{Outcome, UnionErrorKind};
 use crate::handles::HandleClock;
 use crate::node::{Node, Spot};
+use crate::shards::Shards;
 use crate::writable::{self, OpenUnionError, Writable};
 
 /// How a union is to be opened.
@@ -59,11 +59,11 @@ pub struct Union {
     pub(crate) revalidate: bool,
     pub(crate) sync: bool,
     /// Files with several names, by what the host calls them.
-    pub(crate) linked: Mutex<HashMap<(u64, u64), Weak<Node>>>,
-    /// Copies of files that have further names on lower branches.
-    pub(crate) linked_copies: Mutex<Vec<Arc<Node>>>,
+    pub(crate) linked: Shards<(u64, u64), Weak<Node>>,
+    /// Copies of files that have further names on lower branches, by node.
+    pub(crate) linked_copies: Shards<u64, Arc<Node>>,
     /// Inode numbers of copied-up entries that stay those of their origin.
-    pub(crate) origins: Mutex<HashMap<(u64, u64), u64>>,
+    pub(crate) origins: Shards<(u64, u64), u64>,
     /// Held while a directory moves, so that the tree keeps its shape for others that move.
     pub(crate) moving: Mutex<()>,
     devices: Vec<u64>,
@@ -126,9 +126,9 @@ impl Union {
             handle_clock: HandleClock::new(limit),
             revalidate: options.revalidate,
             sync: options.sync,
-            linked: Mutex::default(),
-            linked_copies: Mutex::default(),
-            origins: Mutex::default(),
+            linked: Shards::default(),
+            linked_copies: Shards::default(),
+            origins: Shards::default(),
             moving: Mutex::default(),
             devices,
             next_id: AtomicU64::new(Node::ROOT_ID + 1),
@@ -185,10 +185,7 @@ impl Union {
 
     /// Returns the number programs see for an inode of the host.
     pub(crate) fn number(&self, device: u64, ino: u64) -> u64 {
-        if let Some(origin) = self.origins.lock().get(&(device, ino)) {
-            return *origin;
-        }
-        self.own_number(device, ino)
+        self.origins.with(&(device, ino), |it| *it).unwrap_or_else(|| self.own_number(device, ino))
     }
 
     /// As [`Union::number`], for an inode that is new and hence nobody's copy.
@@ -225,11 +222,8 @@ impl Union {
 
     /// Registers a file that has, or had, several names on the host.
     pub(crate) fn remember_linked(&self, stat: &Stat, node: &Arc<Node>) {
-        let mut linked = self.linked.lock();
-        if linked.len().is_power_of_two() {
-            linked.retain(|_, it| it.strong_count() != 0);
-        }
-        linked.insert((stat.st_dev, stat.st_ino), Arc::downgrade(node));
+        let key = (stat.st_dev, stat.st_ino);
+        self.linked.insert_and_sweep(key, Arc::downgrade(node), |it| it.strong_count() == 0);
     }
 }
 
