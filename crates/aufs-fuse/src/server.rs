@@ -115,7 +115,8 @@ impl Server {
         }
         let notifier = session.notifier();
         let numbers = Arc::downgrade(&shared);
-        shared.union.observe(move |Change::Attributes(node_id)| {
+        shared.union.observe(move |change| {
+            let Change::Attributes(node_id) = change else { return };
             let Some(number) = numbers.upgrade().and_then(|it| it.numbers.number_of(node_id)) else { return };
             // A negative offset stands for the attributes alone. The kernel answers ENOENT for what it forgot.
             if let Err(error) = notifier.inval_inode(INodeNo(number), -1, 0) {

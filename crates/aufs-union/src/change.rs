@@ -83,8 +83,7 @@ impl Union {
     ///
     /// What `listxattr(2)` reports.
     pub fn xattr_names(&self, node: &Arc<Node>) -> Result<Vec<OsString>, UnionError> {
-        self.on_entry(node, |_, entry| Ok(xattr::list(entry)?))
-            .during_on("list attributes of", node)
+        self.on_entry(node, |_, entry| Ok(xattr::list(entry)?)).during_on("list attributes of", node)
     }
 
     /// Sets an extended attribute, after copying the entry up.

@@ -75,8 +75,7 @@ impl Union {
     ///
     /// What the branch reports.
     pub fn open_path(&self, node: &Arc<Node>) -> Result<(File, crate::branch::BranchIndex), UnionError> {
-        self.on_entry(node, |branch, entry| Ok((entry.open(OFlags::PATH)?, branch)))
-            .during_on("open", node)
+        self.on_entry(node, |branch, entry| Ok((entry.open(OFlags::PATH)?, branch))).during_on("open", node)
     }
 
     fn readable(&self, open: &OpenFile) -> Outcome<Arc<File>> {
@@ -192,8 +191,6 @@ impl Union {
     ///
     /// `ENXIO` beyond the end; else what `lseek(2)` reports.
     pub fn seek(&self, open: &OpenFile, whence: SeekFrom) -> Result<u64, UnionError> {
-        self.readable(open)
-            .and_then(|file| Ok(fs::seek(&*file, whence)?))
-            .during_on("seek", &open.node)
+        self.readable(open).and_then(|file| Ok(fs::seek(&*file, whence)?)).during_on("seek", &open.node)
     }
 }

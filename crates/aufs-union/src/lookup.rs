@@ -68,6 +68,7 @@ impl Union {
         if !self.revalidate
             && let Some(node) = state.child(name)
         {
+            self.tally.known_names.increment();
             let attr = self.read_attributes(&node)?;
             return Ok(Some(Found { node, attr }));
         }
@@ -113,14 +114,17 @@ impl Union {
             return Err(UnionErrorKind::NotFound);
         }
         if self.revalidate {
+            self.tally.probes.increment();
             return self.probe(dir, &state.branches, name, reach);
         }
         if state.index.is_none() {
             state.probes += 1;
             if state.probes <= probes_before_index(state.branches.len()) {
+                self.tally.probes.increment();
                 return self.probe(dir, &state.branches, name, reach);
             }
         }
+        self.tally.index_hits.increment();
         Ok(HeldList::from_slice(self.index(dir, state)?.get(name)))
     }
 
@@ -176,6 +180,7 @@ impl Union {
     }
 
     fn build_index(&self, dir: &Arc<Node>, branches: &[BranchIndex]) -> Outcome<Index> {
+        self.tally.indexes_built.increment();
         let mut index = Index::default();
         for &at in branches {
             let branch = &self.branches[at.as_usize()];

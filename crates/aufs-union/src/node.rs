@@ -30,6 +30,7 @@ pub struct Node {
     version: AtomicU64,
     /// Whether its bytes differ from those it had before it was copied up.
     diverged: AtomicBool,
+    server_tag: AtomicU64,
     dir: Option<DirPart>,
 }
 
@@ -149,6 +150,7 @@ impl Node {
             copying: Mutex::default(),
             version: AtomicU64::new(0),
             diverged: AtomicBool::new(false),
+            server_tag: AtomicU64::new(0),
             dir,
         }
     }
@@ -169,6 +171,13 @@ impl Node {
     /// Returns the type, which never changes.
     pub fn file_type(&self) -> FileType {
         self.file_type
+    }
+
+    /// Returns a word that belongs to whoever serves the union, such as for its own number of the node.
+    ///
+    /// It is 0 at first; the union never reads or writes it.
+    pub fn server_tag(&self) -> &AtomicU64 {
+        &self.server_tag
     }
 
     /// Returns a number that grows whenever the node moves to another branch.

@@ -14,9 +14,11 @@ use rustix::io::Errno;
 use tracing::debug;
 
 use crate::branch::{BranchIndex, BranchPerm, BranchSpec};
+use crate::counters::Tally;
 use crate::error::{Outcome, UnionErrorKind};
 use crate::handles::HandleClock;
 use crate::node::{Node, Spot};
+use crate::report::Change;
 use crate::shards::Shards;
 use crate::writable::{self, OpenUnionError, Writable};
 
@@ -41,13 +43,6 @@ pub(crate) struct Branch {
     pub(crate) device: u64,
 }
 
-/// Something programs may have cached and that changed without their asking.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    /// Attributes of the node with this id.
-    Attributes(u64),
-}
-
 type Observer = Box<dyn Fn(Change) + Send + Sync>;
 
 /// Branches shown as one tree.
@@ -56,6 +51,7 @@ pub struct Union {
     pub(crate) writable: Option<Writable>,
     pub(crate) root: Arc<Node>,
     pub(crate) handle_clock: HandleClock,
+    pub(crate) tally: Tally,
     pub(crate) revalidate: bool,
     pub(crate) sync: bool,
     /// Files with several names, by what the host calls them.
@@ -124,6 +120,7 @@ impl Union {
             writable,
             root: Arc::new(root),
             handle_clock: HandleClock::new(limit),
+            tally: Tally::default(),
             revalidate: options.revalidate,
             sync: options.sync,
             linked: Shards::default(),
@@ -162,7 +159,7 @@ impl Union {
         self.revalidate
     }
 
-    /// Sets who hears of changes that programs did not ask for; only the first call counts.
+    /// Sets who hears of changes that programs did not ask for, and of copies; only the first call counts.
     pub fn observe(&self, observer: impl Fn(Change) + Send + Sync + 'static) {
         if self.observer.set(Box::new(observer)).is_err() {
             debug!("the union is observed already");
@@ -170,8 +167,12 @@ impl Union {
     }
 
     pub(crate) fn attributes_changed(&self, node: &Node) {
+        self.tell(Change::Attributes(node.id()));
+    }
+
+    pub(crate) fn tell(&self, change: Change) {
         if let Some(observer) = self.observer.get() {
-            observer(Change::Attributes(node.id()));
+            observer(change);
         }
     }
 
