@@ -34,6 +34,13 @@ impl OpenFile {
     pub fn node(&self) -> &Arc<Node> {
         &self.node
     }
+
+    /// Returns the file when it is `node`, of the writable branch, and open for writing.
+    pub(crate) fn ready_to_change(&self, node: &Arc<Node>) -> Option<Arc<File>> {
+        let opened = self.opened.read();
+        // What is open for writing lies on the writable branch, and leaves it no more.
+        (Arc::ptr_eq(&self.node, node) && opened.is_writable).then(|| Arc::clone(&opened.file))
+    }
 }
 
 impl Union {
