@@ -58,6 +58,9 @@ impl Union {
                 None => by_entry(entry),
             })?,
         };
+        if node.file_type() == FileType::Directory {
+            node.lock_dir()?.passes_group = None;
+        }
         Ok(self.attr_of(node, &stat))
     }
 

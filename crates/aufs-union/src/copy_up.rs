@@ -208,8 +208,7 @@ impl Union {
     /// chown clears set-id bits and file capabilities, and both it and
     /// attributes move times; hence this order.
     fn copy_attributes(&self, source: Entry<'_>, stat: &Stat, target: Entry<'_>) -> Outcome<()> {
-        let is_ours = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-        if is_ours != (stat.st_uid, stat.st_gid) {
+        if self.own_ids != (stat.st_uid, stat.st_gid) {
             target.chown(Some(stat.st_uid), Some(stat.st_gid))?;
         }
         let keeps_all = self.writable()?.keeps_all_xattrs;

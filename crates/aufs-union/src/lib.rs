@@ -19,6 +19,7 @@ mod handles;
 mod index;
 mod lookup;
 mod marker;
+mod nameless;
 pub mod names;
 mod node;
 mod remove;

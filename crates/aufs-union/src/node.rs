@@ -98,6 +98,8 @@ pub(crate) struct DirState {
     pub(crate) gone: bool,
     /// Whether new entries get a default ACL; none until asked.
     pub(crate) default_acl: Option<bool>,
+    /// Whether new entries get the group of the directory (setgid); none until asked.
+    pub(crate) passes_group: Option<bool>,
     children: HashMap<OsString, Weak<Node>>,
     sweep_at: usize,
 }

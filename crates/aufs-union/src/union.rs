@@ -54,6 +54,8 @@ pub struct Union {
     pub(crate) tally: Tally,
     pub(crate) revalidate: bool,
     pub(crate) sync: bool,
+    /// User and group that new host files get.
+    pub(crate) own_ids: (u32, u32),
     /// Files with several names, by what the host calls them.
     pub(crate) linked: Shards<(u64, u64), Weak<Node>>,
     /// Copies of files that have further names on lower branches, by node.
@@ -123,6 +125,7 @@ impl Union {
             tally: Tally::default(),
             revalidate: options.revalidate,
             sync: options.sync,
+            own_ids: (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
             linked: Shards::default(),
             linked_copies: Shards::default(),
             origins: Shards::default(),
