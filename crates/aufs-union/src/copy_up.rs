@@ -19,8 +19,9 @@ use tracing::{debug, warn};
 
 use crate::branch::BranchIndex;
 use crate::error::{During, Outcome, UnionError, UnionErrorKind};
-use crate::node::{Name, Node};
+use crate::node::Node;
 use crate::report::{Change, CopyUpPhases, CopyUpReport, Stopwatch};
+use crate::spot::Name;
 use crate::union::Union;
 
 /// How much of a regular file a copy must keep.
@@ -135,9 +136,7 @@ impl Union {
         }
         let parent = self.dir_handle(&name.dir, target)?;
         let mut spot = node.spot.write();
-        let Some(at) =
-            spot.names.iter().position(|it| Arc::ptr_eq(&it.dir, &name.dir) && it.name == name.name)
-        else {
+        let Some(at) = spot.names.iter().position(|it| it.is(&name.dir, &name.name)) else {
             return Ok(false);
         };
         let copy = draft.entry().stat()?;
@@ -293,7 +292,7 @@ impl Union {
             let mut spot = dir.spot.write();
             spot.branch = state.branches[0];
             let branch = spot.branch;
-            for name in &mut spot.names {
+            for name in spot.names.iter_mut() {
                 name.branch = branch;
             }
         }

@@ -17,12 +17,13 @@ use rustix::io::Errno;
 
 use crate::attr::Creator;
 use crate::error::{During, Outcome, UnionError, UnionErrorKind};
-use crate::index::{has_marker, shown};
+use crate::facts::{has_marker, shown};
 use crate::lookup::{Found, Reach};
 use crate::marker;
 use crate::names;
-use crate::node::{DirState, Name, Node, Spot};
+use crate::node::{DirState, Node};
 use crate::resolve::Shown;
+use crate::spot::{Name, Names, Spot};
 use crate::union::Union;
 
 /// A directory locked for a new entry whose name is free.
@@ -160,6 +161,7 @@ impl Union {
         self.copy_node_up(node, crate::copy_up::Keep::All)?;
         let target = self.writable()?.index;
         let mut place = self.free_place(dir, name)?;
+        let shared_name = place.state.index.shared_name(name);
         let attr = {
             let mut spot = node.spot.write();
             match (&spot.held, spot.primary().cloned()) {
@@ -171,13 +173,13 @@ impl Union {
                 (None, None) => return Err(UnionErrorKind::NotFound),
             }
             spot.held = None;
-            spot.names.push(Name { dir: Arc::clone(dir), name: name.to_owned(), branch: target });
+            spot.names.push(Name { dir: Arc::clone(dir), name: shared_name.clone(), branch: target });
             let stat = Entry::At(place.parent.as_fd(), name).stat()?;
             self.remember_linked(&stat, node);
             drop(spot);
             self.attr_of(node, &stat)
         };
-        place.state.adopt(name, node);
+        place.state.index.adopt(&shared_name, node);
         self.unmark(name, &mut place, node)?;
         Ok(Found { node: Arc::clone(node), attr })
     }
@@ -214,12 +216,13 @@ impl Union {
         let target = self.writable()?.index;
         let file_type = FileType::from_raw_mode(stat.st_mode);
         self.origins.remove(&(stat.st_dev, stat.st_ino)); // The host reuses numbers.
-        let own = Name { dir: Arc::clone(dir), name: name.to_owned(), branch: target };
-        let spot = Spot { branch: target, names: vec![own], held: None };
+        let shared_name = place.state.index.shared_name(name);
+        let own = Name { dir: Arc::clone(dir), name: shared_name.clone(), branch: target };
+        let spot = Spot { branch: target, names: Names::One(own), held: None };
         let branches = if file_type == FileType::Directory { vec![target] } else { Vec::new() };
         let ino = self.own_number(stat.st_dev, stat.st_ino);
         let node = Arc::new(Node::new(self.next_id(), ino, file_type, spot, branches));
-        place.state.adopt(name, &node);
+        place.state.index.adopt(&shared_name, &node);
         self.unmark(name, place, &node)?;
         let attr = self.attr_of(&node, stat);
         Ok(Found { node, attr })

@@ -14,7 +14,9 @@ mod counters;
 mod create;
 mod directory;
 pub mod error;
+mod facts;
 mod file;
+mod file_name;
 mod handles;
 mod index;
 mod lookup;
@@ -27,6 +29,7 @@ mod rename;
 mod report;
 pub mod resolve;
 mod shards;
+mod spot;
 mod union;
 mod writable;
 

@@ -17,9 +17,10 @@ use crate::branch::{BranchIndex, BranchPerm, BranchSpec};
 use crate::counters::Tally;
 use crate::error::{Outcome, UnionErrorKind};
 use crate::handles::HandleClock;
-use crate::node::{Node, Spot};
+use crate::node::Node;
 use crate::report::Change;
 use crate::shards::Shards;
+use crate::spot::{Names, Spot};
 use crate::writable::{self, OpenUnionError, Writable};
 
 /// How a union is to be opened.
@@ -113,7 +114,7 @@ impl Union {
             }
         }
         let root_branches = cut_at_opaque_root(&branches, root_branches)?;
-        let spot = Spot { branch: top, names: Vec::new(), held: None };
+        let spot = Spot { branch: top, names: Names::none(), held: None };
         let root = Node::new(Node::ROOT_ID, ROOT_INO, FileType::Directory, spot, root_branches);
         let limit = writable::handle_limit();
         debug!(branches = branches.len(), handle_limit = limit, "union opened");
