@@ -34,6 +34,7 @@ enum Verb {
     Mount(cmd::mount::MountArgs),
     Umount(cmd::umount::UmountArgs),
     Detect(cmd::detect::DetectArgs),
+    Stat(cmd::stat::StatArgs),
     Serve(cmd::serve::ServeArgs),
 }
 
@@ -68,6 +69,7 @@ fn run(args: &[OsString]) -> (String, anyhow::Result<Exit>) {
         Verb::Mount(args) => ("aufs mount".to_owned(), cmd::mount::run(args)),
         Verb::Umount(args) => ("aufs umount".to_owned(), cmd::umount::run(args)),
         Verb::Detect(args) => ("aufs detect".to_owned(), cmd::detect::run(args)),
+        Verb::Stat(args) => ("aufs stat".to_owned(), cmd::stat::run(args)),
         Verb::Serve(args) => ("aufs serve".to_owned(), cmd::serve::run(args)),
     }
 }

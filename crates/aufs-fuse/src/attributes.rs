@@ -15,6 +15,7 @@ use rustix::io::Errno;
 
 use crate::attr::{attr_out, changes_of, errno_of};
 use crate::numbers::Numbered;
+use crate::report::REPORT_XATTR;
 use crate::serve::Served;
 use crate::shared::Shared;
 
@@ -48,9 +49,14 @@ impl Served {
         let kills_set_id = args.valid().contains(SetAttrValid::KILL_SUIDGID);
         let copies_much =
             change.len_bytes.is_none_or(Shared::moves_much) && self.shared.copies_much(&numbered.node);
+        let open = if args.valid().contains(SetAttrValid::FH) {
+            self.shared.handles.get(args.fh).and_then(|it| it.opened())
+        } else {
+            self.shared.recent.find(number)
+        };
         let shared = Arc::clone(&self.shared);
         self.shared.workers.run(copies_much, move || {
-            let mut attr = shared.union.set_attributes(&numbered.node, &change);
+            let mut attr = shared.union.set_attributes_through(&numbered.node, open.as_deref(), &change);
             if kills_set_id && attr.is_ok() {
                 if let Err(errno) = shared.clear_set_id(&numbered.node) {
                     return responder.error(errno);
@@ -108,6 +114,9 @@ impl Served {
         let numbered = self.shared.node(number)?;
         if number == Node::ROOT_ID && name == SERVER_XATTR {
             return Ok(std::process::id().to_string().into_bytes());
+        }
+        if number == Node::ROOT_ID && name == REPORT_XATTR {
+            return serde_json::to_vec(&self.shared.report()).map_err(|_| Errno::IO);
         }
         match self.shared.union.xattr(&numbered.node, name) {
             Ok(Some(value)) => Ok(value),

@@ -1,6 +1,7 @@
 //! Requests about open files and their bytes.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::sync::Arc;
 
 use aufs_fusedev::abi::flags::{FSYNC_DATA_ONLY, OpenedFlags, WriteFlags};
@@ -8,7 +9,7 @@ use aufs_fusedev::abi::replies::OpenOut;
 use aufs_fusedev::abi::requests::{CreateIn, FAllocateIn, FSyncIn, LSeekIn, OpenIn, ReadIn, WriteIn};
 use aufs_fusedev::reply::Responder;
 use aufs_fusedev::request::Caller;
-use aufs_union::Keep;
+use aufs_union::{Found, Keep};
 use rustix::fs::{OFlags, SeekFrom};
 use rustix::io::Errno;
 
@@ -38,6 +39,19 @@ impl Served {
             let made = self.shared.union.create(&dir.node, name, args.mode, creator(caller, args.umask));
             made.map_err(|error| errno_of(&error))
         });
+        self.answer_made(made, responder);
+    }
+
+    pub(crate) fn tmpfile(&self, parent: u64, args: &CreateIn, caller: Caller, responder: Responder) {
+        let made = self.shared.node(parent).and_then(|dir| {
+            let made = self.shared.union.create_nameless(&dir.node, args.mode, creator(caller, args.umask));
+            made.map_err(|error| errno_of(&error))
+        });
+        self.answer_made(made, responder);
+    }
+
+    /// Answers with a file that was just made, open for reading and writing.
+    fn answer_made(&self, made: Result<(Found, File), Errno>, responder: Responder) {
         let (found, file) = match made {
             Ok(made) => made,
             Err(errno) => return responder.error(errno),

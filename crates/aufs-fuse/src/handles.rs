@@ -79,6 +79,11 @@ impl Handles {
         self.part(number).lock().remove(&number)
     }
 
+    /// Returns how many files are open.
+    pub(crate) fn count(&self) -> usize {
+        self.parts.iter().map(|it| it.lock().len()).sum()
+    }
+
     fn part(&self, number: u64) -> &Mutex<HashMap<u64, Arc<Handle>>> {
         &self.parts[number as usize % PARTS]
     }

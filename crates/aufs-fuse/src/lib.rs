@@ -6,6 +6,7 @@
 
 mod attr;
 mod attributes;
+mod copy_ups;
 mod directories;
 mod files;
 mod handles;
@@ -15,6 +16,7 @@ mod numbers;
 mod opens;
 pub mod options;
 mod recent;
+pub mod report;
 mod serve;
 mod server;
 mod shared;

@@ -6,10 +6,12 @@
 //! the kernel still reads the old ones through the first: see [`crate::opens`].
 //!
 //! The table has many parts, each with its own lock. All about one node lies
-//! in one part, which its numbers name in their lowest bits.
+//! in one part, which its numbers name in their lowest bits. The present number
+//! of a node is its [`Node::server_tag`], changed under the lock of its part.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use aufs_union::Node;
 use parking_lot::Mutex;
@@ -45,8 +47,6 @@ const PART_BITS: u32 = PARTS.trailing_zeros();
 #[derive(Debug, Default)]
 struct Part {
     by_number: HashMap<u64, Known>,
-    /// The present number of each node.
-    current: HashMap<u64, u64>,
     last_sequence: u64,
 }
 
@@ -72,7 +72,7 @@ impl Numbers {
             let mut part = numbers.part(Node::ROOT_ID).lock();
             let known = Known { node: Arc::clone(root), lookups: 1, opens: None };
             part.by_number.insert(Node::ROOT_ID, known);
-            part.current.insert(root.id(), Node::ROOT_ID);
+            root.server_tag().store(Node::ROOT_ID, Ordering::Relaxed);
         }
         numbers
     }
@@ -93,17 +93,12 @@ impl Numbers {
         part.by_number.get_mut(&number).map(|it| Arc::clone(it.opens.get_or_insert_default()))
     }
 
-    /// Returns the present number of a node, if the kernel knows it.
-    pub(crate) fn number_of(&self, node_id: u64) -> Option<u64> {
-        self.part(node_id).lock().current.get(&node_id).copied()
-    }
-
     /// Returns the present number of `node` and counts that the kernel is told of it.
     pub(crate) fn tell(&self, node: &Arc<Node>) -> Numbered {
         let mut part = self.part(node.id()).lock();
-        let number = match part.current.get(&node.id()) {
-            Some(number) => *number,
-            None => part.assign(node.id()),
+        let number = match node.server_tag().load(Ordering::Relaxed) {
+            0 => part.assign(node),
+            number => number,
         };
         let known = part.by_number.entry(number).or_insert_with(|| Known {
             node: Arc::clone(node),
@@ -123,9 +118,9 @@ impl Numbers {
             if known.lookups != 0 || number == Node::ROOT_ID {
                 return;
             }
-            let node_id = known.node.id();
-            if part.current.get(&node_id) == Some(&number) {
-                part.current.remove(&node_id);
+            let tag = known.node.server_tag();
+            if tag.load(Ordering::Relaxed) == number {
+                tag.store(0, Ordering::Relaxed);
             }
             let dropped = part.by_number.remove(&number);
             part.shrink();
@@ -136,15 +131,15 @@ impl Numbers {
 
     /// Whether `numbered` still is the present number of its node.
     pub(crate) fn is_current(&self, numbered: &Numbered) -> bool {
-        self.number_of(numbered.node.id()).is_none_or(|it| it == numbered.number)
+        let current = numbered.node.server_tag().load(Ordering::Relaxed);
+        current == numbered.number || current == 0
     }
 
     /// Gives the node a new number, which the kernel learns with its next LOOKUP, unless it got one already.
     pub(crate) fn renumber(&self, numbered: &Numbered) {
-        let node_id = numbered.node.id();
-        let mut part = self.part(node_id).lock();
-        if part.current.get(&node_id) == Some(&numbered.number) {
-            part.assign(node_id);
+        let mut part = self.part(numbered.number).lock();
+        if numbered.node.server_tag().load(Ordering::Relaxed) == numbered.number {
+            part.assign(&numbered.node);
         }
     }
 
@@ -155,10 +150,10 @@ impl Numbers {
 }
 
 impl Part {
-    fn assign(&mut self, node_id: u64) -> u64 {
+    fn assign(&mut self, node: &Node) -> u64 {
         self.last_sequence += 1;
-        let number = self.last_sequence << PART_BITS | node_id & (PARTS as u64 - 1);
-        self.current.insert(node_id, number);
+        let number = self.last_sequence << PART_BITS | node.id() & (PARTS as u64 - 1);
+        node.server_tag().store(number, Ordering::Relaxed);
         number
     }
 
@@ -167,7 +162,6 @@ impl Part {
         const KEPT: usize = 64;
         if KEPT < self.by_number.capacity() && self.by_number.len() < self.by_number.capacity() / 8 {
             self.by_number.shrink_to(KEPT.max(2 * self.by_number.len()));
-            self.current.shrink_to(KEPT.max(2 * self.current.len()));
         }
     }
 }

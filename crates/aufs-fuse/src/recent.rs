@@ -63,6 +63,11 @@ impl RecentFiles {
         drop(gone);
     }
 
+    /// Returns how many files are kept.
+    pub(crate) fn count(&self) -> usize {
+        self.parts.iter().map(|it| it.lock().len()).sum()
+    }
+
     fn part(&self, number: u64) -> &Mutex<Vec<(u64, Arc<OpenFile>)>> {
         // The lowest bits say where a number lies in its own table, and are as good as any.
         &self.parts[number as usize % PARTS]

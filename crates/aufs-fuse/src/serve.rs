@@ -51,6 +51,7 @@ impl Handler for Served {
             }
             Operation::Link { oldnodeid, newname } => self.link(*oldnodeid, number, newname, it),
             Operation::Create { args, name } => self.create(number, name, args, caller, it),
+            Operation::TmpFile { args, .. } => self.tmpfile(number, args, caller, it),
 
             Operation::Open(args) => self.open(number, args, caller, it),
             Operation::Read(args) => self.read(number, args, it),

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use aufs_fusedev::abi::flags::InitFlags;
 use aufs_fusedev::device::Channel;
@@ -16,7 +17,7 @@ use crate::kernel_mount;
 use crate::opens::Backings;
 use crate::options::{DataMode, ServeOptions};
 use crate::serve::Served;
-use crate::shared::{REQUEST_LEN_BYTES_MAX, Shared, Wire};
+use crate::shared::{About, REQUEST_LEN_BYTES_MAX, Shared, Wire};
 
 /// Why a union is not served.
 #[derive(Debug, thiserror::Error)]
@@ -116,14 +117,18 @@ impl Server {
             backings: Backings::new(session.channel()),
             notifier: session.notifier(),
             stats: Arc::clone(session.stats()),
+            about: About { transport: "device", minor: session.agreed().minor, since: Instant::now() },
         };
         let shared = Arc::new(Shared::new(union, data, wire));
         let watching = Arc::downgrade(&shared);
-        shared.union.observe(move |Change::Attributes(node_id)| {
-            if let Some(shared) = watching.upgrade()
-                && let Some(number) = shared.numbers.number_of(node_id)
-            {
-                shared.invalidate(number);
+        shared.union.observe(move |change| {
+            let Some(shared) = watching.upgrade() else { return };
+            match change {
+                // The server's tag of a node is its number; the kernel does not know the others.
+                Change::Attributes { server_tag: 0 } => (),
+                Change::Attributes { server_tag } => shared.invalidate(server_tag),
+                Change::CopiedUp(report) => shared.copy_ups.note(&report),
+                _ => (),
             }
         });
         if data != DataMode::Passthrough {

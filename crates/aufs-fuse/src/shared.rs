@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use aufs_fusedev::notify::Notifier;
 use aufs_fusedev::stats::Stats;
@@ -12,6 +13,7 @@ use rustix::io::Errno;
 use tracing::debug;
 
 use crate::attr::{Ttl, entry_out, errno_of};
+use crate::copy_ups::CopyUps;
 use crate::handles::{Handle, Handles};
 use crate::numbers::{Numbered, Numbers};
 use crate::opens::Backings;
@@ -40,6 +42,8 @@ pub(crate) struct Shared {
     /// How long names and attributes keep.
     pub(crate) ttl: Ttl,
     pub(crate) stats: Arc<Stats>,
+    pub(crate) copy_ups: CopyUps,
+    pub(crate) about: About,
     notifier: Notifier,
 }
 
@@ -49,6 +53,18 @@ pub(crate) struct Wire {
     pub(crate) backings: Backings,
     pub(crate) notifier: Notifier,
     pub(crate) stats: Arc<Stats>,
+    pub(crate) about: About,
+}
+
+/// What a mount tells of its connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct About {
+    /// How requests travel.
+    pub(crate) transport: &'static str,
+    /// Minor version of the protocol in force.
+    pub(crate) minor: u32,
+    /// When it was mounted.
+    pub(crate) since: Instant,
 }
 
 impl Shared {
@@ -62,6 +78,8 @@ impl Shared {
             data,
             ttl: if union.revalidates() { Ttl::NONE } else { Ttl::FOREVER },
             stats: wire.stats,
+            copy_ups: CopyUps::default(),
+            about: wire.about,
             notifier: wire.notifier,
             union,
         }

@@ -12,6 +12,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Stat, Timestamps, Uid};
 use rustix::io::{self, Errno};
 
+use crate::chmod;
+
 /// A host file; see the module.
 #[derive(Debug, Clone, Copy)]
 pub enum Entry<'a> {
@@ -54,6 +56,20 @@ impl Entry<'_> {
         }
     }
 
+    /// Sets the length of a regular file in bytes; where there is a descriptor, it must be open for writing.
+    ///
+    /// # Errors
+    ///
+    /// What `openat(2)` and `ftruncate(2)` report; `ETXTBSY` while the file is executed.
+    pub fn truncate(&self, len_bytes: u64) -> io::Result<()> {
+        match *self {
+            Self::Open(fd) => fs::ftruncate(fd, len_bytes),
+            Self::At(..) | Self::Held(_) => {
+                fs::ftruncate(self.open(OFlags::WRONLY | OFlags::NONBLOCK)?, len_bytes)
+            }
+        }
+    }
+
     /// Opens the file; `O_NOFOLLOW` and `O_CLOEXEC` are added.
     ///
     /// # Errors
@@ -92,6 +108,14 @@ impl Entry<'_> {
     /// What `chmod(2)` reports; `EOPNOTSUPP` on a symbolic link.
     pub fn chmod(&self, mode: u32) -> io::Result<()> {
         let mode = Mode::from_raw_mode(mode & 0o7777);
+        let is_done = match *self {
+            Self::Open(_) => false,
+            Self::At(dir, name) => chmod::without_following(dir, name, mode.as_raw_mode())?,
+            Self::Held(fd) => chmod::without_following(fd, OsStr::new(""), mode.as_raw_mode())?,
+        };
+        if is_done {
+            return Ok(());
+        }
         match *self {
             Self::Open(fd) => fs::fchmod(fd, mode),
             // fchmodat(2) follows links, so the file is pinned down first.

@@ -4,6 +4,7 @@
 //! layer contains can lead an operation elsewhere. This is the only crate with
 //! unsafe code, one item at a time, each with its reason.
 
+mod chmod;
 pub mod copy;
 pub mod draft;
 pub mod entry;

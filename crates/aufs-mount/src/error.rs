@@ -156,6 +156,14 @@ pub enum MountErrorKind {
         /// Its errno.
         errno: Errno,
     },
+    /// What is mounted is none of our server's.
+    #[error(
+        "a mount of type {fs_type}, whose server does not tell about itself; name a mount of aufs over FUSE"
+    )]
+    NotServed {
+        /// Its type in mountinfo.
+        fs_type: String,
+    },
     /// `fusermount3` refuses.
     #[error("fusermount3: {message}")]
     Fusermount {
@@ -224,6 +232,7 @@ impl MountErrorKind {
             | Self::AroundBranch { .. }
             | Self::NotWritable(_)
             | Self::WorkdirElsewhere { .. }
+            | Self::NotServed { .. }
             | Self::NotMounted => ErrorClass::Refused,
             Self::Busy => ErrorClass::Busy,
             Self::Served { class, .. } => *class,
@@ -248,7 +257,7 @@ impl MountErrorKind {
             Self::NotDirectory => Some(Errno::ENOTDIR),
             Self::DeadMount => Some(Errno::ENOTCONN),
             Self::Busy => Some(Errno::EBUSY),
-            Self::NotMounted => Some(Errno::EINVAL),
+            Self::NotMounted | Self::NotServed { .. } => Some(Errno::EINVAL),
             Self::Server { error, .. } => error.raw_os_error().map(Errno::from_raw),
             Self::Served { errno, .. } => errno.map(Errno::from_raw),
             _ => None,

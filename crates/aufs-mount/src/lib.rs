@@ -1,5 +1,6 @@
 //! Branch stacks and option strings; mounts a stack with kernel aufs or our FUSE server.
 
+pub mod ask;
 pub mod error;
 pub mod kernel;
 pub mod mounter;

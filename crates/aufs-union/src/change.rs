@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use aufs_host::entry::Entry;
 use aufs_host::xattr;
-use rustix::fs::{self, FileType, OFlags, StatVfs, Timespec, Timestamps, XattrFlags};
-use rustix::io::Errno;
+use rustix::fs::{self, FileType, OFlags, Stat, StatVfs, Timespec, Timestamps, XattrFlags};
 
 use crate::attr::{Attr, SetAttr, SetTime};
 use crate::copy_up::Keep;
 use crate::error::{During, Outcome, UnionError};
+use crate::file::OpenFile;
 use crate::names::NAME_LEN_MAX;
 use crate::node::Node;
 use crate::union::Union;
@@ -23,19 +23,44 @@ impl Union {
     ///
     /// As [`Union::copy_up`], and what chmod, chown, truncate, utimensat report.
     pub fn set_attributes(&self, node: &Arc<Node>, change: &SetAttr) -> Result<Attr, UnionError> {
-        self.change(node, change).during("change attributes of", &node.path_for_messages())
+        self.set_attributes_through(node, None, change)
     }
 
-    fn change(&self, node: &Arc<Node>, change: &SetAttr) -> Outcome<Attr> {
+    /// As [`Union::set_attributes`], by the descriptor of `open` where that is open on the right file.
+    ///
+    /// # Errors
+    ///
+    /// As [`Union::set_attributes`].
+    pub fn set_attributes_through(
+        &self,
+        node: &Arc<Node>,
+        open: Option<&OpenFile>,
+        change: &SetAttr,
+    ) -> Result<Attr, UnionError> {
+        self.change(node, open, change).during_on("change attributes of", node)
+    }
+
+    fn change(&self, node: &Arc<Node>, open: Option<&OpenFile>, change: &SetAttr) -> Outcome<Attr> {
         let keep = change.len_bytes.map_or(Keep::All, Keep::First);
         self.copy_node_up(node, keep)?;
         if change.len_bytes.is_some() {
             node.diverge();
         }
-        let stat = self.on_entry(node, |_, entry| {
+        let by_entry = |entry: Entry<'_>| -> Outcome<Stat> {
             apply(entry, change)?;
             Ok(entry.stat()?)
-        })?;
+        };
+        let stat = match open.and_then(|it| it.ready_to_change(node)) {
+            Some(file) => by_entry(Entry::Open(file.as_fd()))?,
+            None => self.on_entry(node, |_, entry| match change.len_bytes {
+                // What has to be opened anyway serves the other changes too.
+                Some(_) => by_entry(Entry::Open(entry.open(OFlags::WRONLY | OFlags::NONBLOCK)?.as_fd())),
+                None => by_entry(entry),
+            })?,
+        };
+        if node.file_type() == FileType::Directory {
+            node.lock_dir()?.passes_group = None;
+        }
         Ok(self.attr_of(node, &stat))
     }
 
@@ -56,7 +81,7 @@ impl Union {
             }
             Ok(())
         };
-        self.on_entry(node, |_, entry| clear(entry)).during("clear set-id bits of", &node.path_for_messages())
+        self.on_entry(node, |_, entry| clear(entry)).during_on("clear set-id bits of", node)
     }
 
     /// Clears the set-group-id bit, as a change of the access ACL by somebody outside the group does.
@@ -75,7 +100,7 @@ impl Union {
     ///
     /// `EINVAL` when the node is none.
     pub fn read_link(&self, node: &Arc<Node>) -> Result<OsString, UnionError> {
-        self.on_entry(node, |_, entry| Ok(entry.read_link()?)).during("read link", &node.path_for_messages())
+        self.on_entry(node, |_, entry| Ok(entry.read_link()?)).during_on("read link", node)
     }
 
     /// Returns an extended attribute, none when it is not set.
@@ -93,8 +118,7 @@ impl Union {
     ///
     /// What `listxattr(2)` reports.
     pub fn xattr_names(&self, node: &Arc<Node>) -> Result<Vec<OsString>, UnionError> {
-        self.on_entry(node, |_, entry| Ok(xattr::list(entry)?))
-            .during("list attributes of", &node.path_for_messages())
+        self.on_entry(node, |_, entry| Ok(xattr::list(entry)?)).during_on("list attributes of", node)
     }
 
     /// Sets an extended attribute, after copying the entry up.
@@ -160,7 +184,7 @@ impl Union {
             }
             Ok(())
         };
-        flush().during("sync", &node.path_for_messages())
+        flush().during_on("sync", node)
     }
 }
 
@@ -170,11 +194,7 @@ fn apply(entry: Entry<'_>, change: &SetAttr) -> Outcome<()> {
         entry.chown(change.uid, change.gid)?;
     }
     if let Some(len_bytes) = change.len_bytes {
-        let file = match entry.open(OFlags::WRONLY | OFlags::NONBLOCK) {
-            Err(Errno::TXTBSY) => return Err(Errno::TXTBSY.into()),
-            other => other?,
-        };
-        fs::ftruncate(&file, len_bytes)?;
+        entry.truncate(len_bytes)?;
     }
     if let Some(mode) = change.mode {
         entry.chmod(mode)?;

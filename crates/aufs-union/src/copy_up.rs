@@ -9,7 +9,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use aufs_host::copy::copy_data;
+use aufs_host::copy::{CopyMethod, copy_data};
 use aufs_host::draft::{Draft, Special};
 use aufs_host::entry::Entry;
 use aufs_host::xattr;
@@ -19,7 +19,9 @@ use tracing::{debug, warn};
 
 use crate::branch::BranchIndex;
 use crate::error::{During, Outcome, UnionError, UnionErrorKind};
-use crate::node::{Name, Node};
+use crate::node::Node;
+use crate::report::{Change, CopyUpPhases, CopyUpReport, Stopwatch};
+use crate::spot::Name;
 use crate::union::Union;
 
 /// How much of a regular file a copy must keep.
@@ -29,6 +31,16 @@ pub enum Keep {
     All,
     /// The first so many bytes; the rest is about to be cut off.
     First(u64),
+}
+
+impl Keep {
+    /// Returns how many of `len_bytes` are kept.
+    fn of(self, len_bytes: u64) -> u64 {
+        match self {
+            Self::All => len_bytes,
+            Self::First(count) => len_bytes.min(count),
+        }
+    }
 }
 
 /// Attempts against an entry that others keep moving.
@@ -49,7 +61,7 @@ impl Union {
     /// - `EPERM`, `EOPNOTSUPP`: an owner or attribute could not be kept, or the entry is immutable.
     /// - else what the branches report.
     pub fn copy_up(&self, node: &Arc<Node>, keep: Keep) -> Result<bool, UnionError> {
-        self.copy_node_up(node, keep).during("copy up", &node.path_for_messages())
+        self.copy_node_up(node, keep).during_on("copy up", node)
     }
 
     pub(crate) fn copy_node_up(&self, node: &Arc<Node>, keep: Keep) -> Outcome<bool> {
@@ -68,27 +80,45 @@ impl Union {
         if branch < target {
             return Err(UnionErrorKind::NoWritableBranch);
         }
+        let mut phases = CopyUpPhases::default();
+        let mut stopwatch = Stopwatch::start();
         self.refuse_immutable(node)?;
-        let (mut draft, stat) = if node.file_type() == FileType::RegularFile {
+        let (mut draft, stat, method) = if node.file_type() == FileType::RegularFile {
             // Nobody who moves or removes the file is to wait for its bytes.
             let (source, stat) = self.on_entry(node, |_, entry| Ok((open_source(entry)?, entry.stat()?)))?;
-            self.draft_of_file(&source, stat, keep)?
+            phases.open_source_ns = stopwatch.lap_ns();
+            let (draft, method) = self.draft_of_file(&source, &stat, keep, &mut stopwatch, &mut phases)?;
+            (draft, stat, Some(method))
         } else {
-            self.on_entry(node, |_, entry| self.draft_of(entry))?
+            let (draft, stat) = self.on_entry(node, |_, entry| self.draft_of(entry))?;
+            phases.attributes_ns = stopwatch.lap_ns();
+            (draft, stat, None)
         };
+        let len_bytes = if method.is_some() { keep.of(stat.st_size.cast_unsigned()) } else { 0 };
         for _ in 0..ATTEMPTS {
             let Some(name) = node.spot.read().primary().cloned() else {
                 self.publish_nameless(node, draft)?;
+                phases.publish_ns += stopwatch.lap_ns();
+                self.report_copy(node, len_bytes, method, phases);
                 return Ok(true);
             };
             self.ensure_dir_up(&name.dir)?;
+            phases.parents_ns += stopwatch.lap_ns();
             if self.publish_copy(node, &name, &mut draft, &stat)? {
-                debug!(name = ?name.name, bytes = stat.st_size, "copied up");
+                phases.publish_ns += stopwatch.lap_ns();
+                debug!(name = ?name.name, len_bytes, "copied up");
                 self.attributes_changed(&name.dir);
+                self.report_copy(node, len_bytes, method, phases);
                 return Ok(true);
             }
+            phases.publish_ns += stopwatch.lap_ns();
         }
         Err(UnionErrorKind::Stale)
+    }
+
+    fn report_copy(&self, node: &Node, len_bytes: u64, method: Option<CopyMethod>, phases: CopyUpPhases) {
+        let (node_id, file_type) = (node.id(), node.file_type());
+        self.tell(Change::CopiedUp(CopyUpReport { node_id, file_type, len_bytes, method, phases }));
     }
 
     /// Gives the draft the node's name; false when the node went elsewhere meanwhile.
@@ -106,9 +136,7 @@ impl Union {
         }
         let parent = self.dir_handle(&name.dir, target)?;
         let mut spot = node.spot.write();
-        let Some(at) =
-            spot.names.iter().position(|it| Arc::ptr_eq(&it.dir, &name.dir) && it.name == name.name)
-        else {
+        let Some(at) = spot.names.iter().position(|it| it.is(&name.dir, &name.name)) else {
             return Ok(false);
         };
         let copy = draft.entry().stat()?;
@@ -117,11 +145,11 @@ impl Union {
         spot.branch = target;
         node.moved();
         Self::note(&mut state, |index| index.put_entry(&name.name, target, node.file_type(), node.ino()));
-        self.origins.lock().insert((copy.st_dev, copy.st_ino), node.ino());
+        self.origins.insert((copy.st_dev, copy.st_ino), node.ino());
         if origin.st_nlink != 1 {
             self.remember_linked(&copy, node);
             // The other names must lead here too, also when nobody else remembers the node.
-            self.linked_copies.lock().push(Arc::clone(node));
+            self.linked_copies.insert(node.id(), Arc::clone(node));
         }
         Ok(true)
     }
@@ -152,20 +180,26 @@ impl Union {
     }
 
     /// As [`Union::draft_of`], for a regular file.
-    fn draft_of_file(&self, source: &File, stat: Stat, keep: Keep) -> Outcome<(Draft<'_>, Stat)> {
+    fn draft_of_file(
+        &self,
+        source: &File,
+        stat: &Stat,
+        keep: Keep,
+        stopwatch: &mut Stopwatch,
+        phases: &mut CopyUpPhases,
+    ) -> Outcome<(Draft<'_>, CopyMethod)> {
         let draft = Draft::file(self.writable()?.drafts.as_fd())?;
         let target = draft.as_file().ok_or(UnionErrorKind::Invalid)?;
         let len_bytes = stat.st_size.cast_unsigned();
-        let kept_bytes = match keep {
-            Keep::All => len_bytes,
-            Keep::First(count) => len_bytes.min(count),
-        };
-        copy_data(source, target, kept_bytes, kept_bytes == len_bytes)?;
-        self.copy_attributes(Entry::Open(source.as_fd()), &stat, draft.entry())?;
+        let kept_bytes = keep.of(len_bytes);
+        let method = copy_data(source, target, kept_bytes, kept_bytes == len_bytes)?;
+        phases.data_ns = stopwatch.lap_ns();
+        self.copy_attributes(Entry::Open(source.as_fd()), stat, draft.entry())?;
         if self.sync {
             fs::fsync(target)?;
         }
-        Ok((draft, stat))
+        phases.attributes_ns = stopwatch.lap_ns();
+        Ok((draft, method))
     }
 
     /// Gives `target` the owner, attributes, mode and times of `source`.
@@ -173,8 +207,7 @@ impl Union {
     /// chown clears set-id bits and file capabilities, and both it and
     /// attributes move times; hence this order.
     fn copy_attributes(&self, source: Entry<'_>, stat: &Stat, target: Entry<'_>) -> Outcome<()> {
-        let is_ours = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-        if is_ours != (stat.st_uid, stat.st_gid) {
+        if self.own_ids != (stat.st_uid, stat.st_gid) {
             target.chown(Some(stat.st_uid), Some(stat.st_gid))?;
         }
         let keeps_all = self.writable()?.keeps_all_xattrs;
@@ -216,10 +249,14 @@ impl Union {
             let Some(name) = dir.spot.read().primary().cloned() else {
                 return Err(UnionErrorKind::NotFound);
             };
+            let mut phases = CopyUpPhases::default();
+            let mut stopwatch = Stopwatch::start();
             self.ensure_dir_up(&name.dir)?;
-            if self.copy_directory_up(dir, &name, target)? {
+            phases.parents_ns = stopwatch.lap_ns();
+            if self.copy_directory_up(dir, &name, target, &mut stopwatch, &mut phases)? {
                 self.attributes_changed(&name.dir);
                 self.attributes_changed(dir);
+                self.report_copy(dir, 0, None, phases);
                 return Ok(true);
             }
         }
@@ -227,7 +264,14 @@ impl Union {
     }
 
     /// Copies the directory itself; false when it moved, or another thread was faster.
-    fn copy_directory_up(&self, dir: &Arc<Node>, name: &Name, target: BranchIndex) -> Outcome<bool> {
+    fn copy_directory_up(
+        &self,
+        dir: &Arc<Node>,
+        name: &Name,
+        target: BranchIndex,
+        stopwatch: &mut Stopwatch,
+        phases: &mut CopyUpPhases,
+    ) -> Outcome<bool> {
         let mut above = name.dir.lock_dir()?;
         let mut state = dir.lock_dir()?;
         let is_in_place = dir.spot.read().is_named(&name.dir, &name.name).is_some();
@@ -236,22 +280,25 @@ impl Union {
         }
         let source = self.dir_handle(dir, dir.branch())?;
         let parent = self.dir_handle(&name.dir, target)?;
+        phases.open_source_ns = stopwatch.lap_ns();
         let (mut draft, _) = self.draft_of(Entry::Held(source.as_fd()))?;
+        phases.attributes_ns = stopwatch.lap_ns();
         let copy = draft.entry().stat()?;
         draft.publish(&parent, &name.name)?;
-        self.origins.lock().insert((copy.st_dev, copy.st_ino), dir.ino());
+        self.origins.insert((copy.st_dev, copy.st_ino), dir.ino());
         let at = state.branches.partition_point(|it| *it < target);
         state.branches.insert(at, target);
         {
             let mut spot = dir.spot.write();
             spot.branch = state.branches[0];
             let branch = spot.branch;
-            for name in &mut spot.names {
+            for name in spot.names.iter_mut() {
                 name.branch = branch;
             }
         }
         dir.moved();
         Self::note(&mut above, |index| index.put_entry(&name.name, target, FileType::Directory, dir.ino()));
+        phases.publish_ns = stopwatch.lap_ns();
         Ok(true)
     }
 

@@ -12,17 +12,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use aufs_host::entry::{Entry, open_directory};
 use aufs_host::xattr;
 use parking_lot::MutexGuard;
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RenameFlags};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 
 use crate::attr::Creator;
 use crate::error::{During, Outcome, UnionError, UnionErrorKind};
-use crate::index::{has_marker, shown};
+use crate::facts::{has_marker, shown};
 use crate::lookup::{Found, Reach};
 use crate::marker;
 use crate::names;
-use crate::node::{DirState, Name, Node, Spot};
+use crate::node::{DirState, Node};
 use crate::resolve::Shown;
+use crate::spot::{Name, Names, Spot};
 use crate::union::Union;
 
 /// A directory locked for a new entry whose name is free.
@@ -77,9 +78,15 @@ impl Union {
         creator: Creator,
     ) -> Outcome<(Found, File)> {
         let mut place = self.free_place(dir, name)?;
-        let mode = self.effective_mode(&mut place, mode & 0o7777, creator)?;
-        let file = publish_file(&place.parent, name, mode, creator)?;
-        let found = self.settle(dir, name, &mut place)?;
+        let mode = self.effective_mode(&mut place.state, &place.parent, mode & 0o7777, creator)?;
+        let file = if self.is_ours(creator) {
+            create_named(&place.parent, name, mode)?
+        } else {
+            let group = self.group_of_new(&mut place.state, &place.parent, creator)?;
+            publish_file(&place.parent, name, mode, creator.uid, group)?
+        };
+        let stat = fs::fstat(&file)?;
+        let found = self.settle(dir, name, &stat, &mut place)?;
         Ok((found, file))
     }
 
@@ -101,19 +108,25 @@ impl Union {
     fn create_entry(&self, dir: &Arc<Node>, name: &OsStr, what: New<'_>, creator: Creator) -> Outcome<Found> {
         let mut place = self.free_place(dir, name)?;
         let what = match what {
-            New::Directory(mode) => New::Directory(self.effective_mode(&mut place, mode, creator)?),
-            New::Node(mode, device) => New::Node(self.effective_mode(&mut place, mode, creator)?, device),
+            New::Directory(mode) => {
+                New::Directory(self.effective_mode(&mut place.state, &place.parent, mode, creator)?)
+            }
+            New::Node(mode, device) => {
+                New::Node(self.effective_mode(&mut place.state, &place.parent, mode, creator)?, device)
+            }
             New::Symlink(target) => New::Symlink(target),
         };
         let is_hiding = place.has_marker && matches!(what, New::Directory(_));
         let root = &self.branches[self.writable()?.index.as_usize()].root;
-        if is_owned_by_us(creator) {
+        if self.is_ours(creator) {
             make(&place.parent, name, what)?;
         } else {
+            let group = self.group_of_new(&mut place.state, &place.parent, creator)?;
             let draft = draft_name();
             make(&place.parent, &draft, what)?;
             let entry = Entry::At(place.parent.as_fd(), &draft);
-            let published = give_owner(entry, &place.parent, creator, what).and_then(|()| {
+            let mode = if let New::Node(mode, _) = what { mode } else { 0 };
+            let published = give_owner(entry, creator.uid, group, mode).and_then(|()| {
                 Ok(fs::renameat_with(&place.parent, &draft, &place.parent, name, RenameFlags::NOREPLACE)?)
             });
             if let Err(kind) = published {
@@ -127,7 +140,8 @@ impl Union {
             // The marker beside the new directory hides what lies below until this one does.
             marker::put_opaque(root, &open_directory(&place.parent, name)?)?;
         }
-        self.settle(dir, name, &mut place)
+        let stat = Entry::At(place.parent.as_fd(), name).stat()?;
+        self.settle(dir, name, &stat, &mut place)
     }
 
     /// Gives `node` one more name.
@@ -147,6 +161,7 @@ impl Union {
         self.copy_node_up(node, crate::copy_up::Keep::All)?;
         let target = self.writable()?.index;
         let mut place = self.free_place(dir, name)?;
+        let shared_name = place.state.index.shared_name(name);
         let attr = {
             let mut spot = node.spot.write();
             match (&spot.held, spot.primary().cloned()) {
@@ -158,13 +173,13 @@ impl Union {
                 (None, None) => return Err(UnionErrorKind::NotFound),
             }
             spot.held = None;
-            spot.names.push(Name { dir: Arc::clone(dir), name: name.to_owned(), branch: target });
+            spot.names.push(Name { dir: Arc::clone(dir), name: shared_name.clone(), branch: target });
             let stat = Entry::At(place.parent.as_fd(), name).stat()?;
             self.remember_linked(&stat, node);
             drop(spot);
             self.attr_of(node, &stat)
         };
-        place.state.adopt(name, node);
+        place.state.index.adopt(&shared_name, node);
         self.unmark(name, &mut place, node)?;
         Ok(Found { node: Arc::clone(node), attr })
     }
@@ -197,19 +212,19 @@ impl Union {
     }
 
     /// Makes a node of what was just created, and drops the whiteout it replaces.
-    fn settle(&self, dir: &Arc<Node>, name: &OsStr, place: &mut Place<'_>) -> Outcome<Found> {
+    fn settle(&self, dir: &Arc<Node>, name: &OsStr, stat: &Stat, place: &mut Place<'_>) -> Outcome<Found> {
         let target = self.writable()?.index;
-        let stat = Entry::At(place.parent.as_fd(), name).stat()?;
         let file_type = FileType::from_raw_mode(stat.st_mode);
-        self.origins.lock().remove(&(stat.st_dev, stat.st_ino)); // The host reuses numbers.
-        let own = Name { dir: Arc::clone(dir), name: name.to_owned(), branch: target };
-        let spot = Spot { branch: target, names: vec![own], held: None };
+        self.origins.remove(&(stat.st_dev, stat.st_ino)); // The host reuses numbers.
+        let shared_name = place.state.index.shared_name(name);
+        let own = Name { dir: Arc::clone(dir), name: shared_name.clone(), branch: target };
+        let spot = Spot { branch: target, names: Names::One(own), held: None };
         let branches = if file_type == FileType::Directory { vec![target] } else { Vec::new() };
         let ino = self.own_number(stat.st_dev, stat.st_ino);
         let node = Arc::new(Node::new(self.next_id(), ino, file_type, spot, branches));
-        place.state.adopt(name, &node);
+        place.state.index.adopt(&shared_name, &node);
         self.unmark(name, place, &node)?;
-        let attr = self.attr_of(&node, &stat);
+        let attr = self.attr_of(&node, stat);
         Ok(Found { node, attr })
     }
 
@@ -224,49 +239,73 @@ impl Union {
     }
 
     /// Applies the mask, unless the directory's default ACL is to decide instead.
-    fn effective_mode(&self, place: &mut Place<'_>, mode: u32, creator: Creator) -> Outcome<u32> {
-        let has_acl = match place.state.default_acl {
-            Some(known) => known,
-            None => {
+    pub(crate) fn effective_mode(
+        &self,
+        state: &mut DirState,
+        parent: &OwnedFd,
+        mode: u32,
+        creator: Creator,
+    ) -> Outcome<u32> {
+        let has_acl = match state.default_acl {
+            Some(known) if !self.revalidate => known,
+            _ => {
                 let name = OsStr::new("system.posix_acl_default");
-                let found = match xattr::get(Entry::Held(place.parent.as_fd()), name) {
+                let found = match xattr::get(Entry::Held(parent.as_fd()), name) {
                     Err(Errno::OPNOTSUPP) => false,
                     other => other?.is_some(),
                 };
-                place.state.default_acl = Some(found);
+                state.default_acl = Some(found);
                 found
             }
         };
         Ok(if has_acl { mode } else { mode & !(creator.umask & 0o777) })
     }
-}
 
-fn is_owned_by_us(creator: Creator) -> bool {
-    (creator.uid, creator.gid) == (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
+    /// Returns the group to give to a new entry, none where the directory passes on its own (setgid).
+    pub(crate) fn group_of_new(
+        &self,
+        state: &mut DirState,
+        parent: &OwnedFd,
+        creator: Creator,
+    ) -> Outcome<Option<u32>> {
+        const SET_GID: u32 = 0o2000;
+        let passes_group = match state.passes_group {
+            Some(known) if !self.revalidate => known,
+            _ => fs::fstat(parent)?.st_mode & SET_GID != 0,
+        };
+        state.passes_group = Some(passes_group);
+        Ok((!passes_group).then_some(creator.gid))
+    }
+
+    /// Whether what this process creates belongs to `creator` from the start.
+    pub(crate) fn is_ours(&self, creator: Creator) -> bool {
+        self.own_ids == (creator.uid, creator.gid)
+    }
 }
 
 /// Creates a regular file that has its owner before it has its name.
-fn publish_file(parent: &OwnedFd, name: &OsStr, mode: u32, creator: Creator) -> Outcome<File> {
-    let permissions = Mode::from_raw_mode(mode);
-    if !is_owned_by_us(creator) {
-        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        match fs::openat(parent, ".", flags, permissions) {
-            Ok(fd) => {
-                let entry = Entry::Open(fd.as_fd());
-                give_owner(entry, parent, creator, New::Node(mode, 0))?;
-                entry.link(parent, name)?;
-                return Ok(File::from(fd));
-            }
-            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => (), // No nameless files here.
-            Err(errno) => return Err(errno.into()),
+fn publish_file(parent: &OwnedFd, name: &OsStr, mode: u32, uid: u32, group: Option<u32>) -> Outcome<File> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    match fs::openat(parent, ".", flags, Mode::from_raw_mode(mode)) {
+        Ok(fd) => {
+            let entry = Entry::Open(fd.as_fd());
+            give_owner(entry, uid, group, mode)?;
+            entry.link(parent, name)?;
+            Ok(File::from(fd))
         }
+        // No nameless files here.
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
+            let file = create_named(parent, name, mode)?;
+            give_owner(Entry::Open(file.as_fd()), uid, group, mode)?;
+            Ok(file)
+        }
+        Err(errno) => Err(errno.into()),
     }
+}
+
+fn create_named(parent: &OwnedFd, name: &OsStr, mode: u32) -> Outcome<File> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let file = File::from(fs::openat(parent, name, flags, permissions)?);
-    if !is_owned_by_us(creator) {
-        give_owner(Entry::Open(file.as_fd()), parent, creator, New::Node(mode, 0))?;
-    }
-    Ok(file)
+    Ok(File::from(fs::openat(parent, name, flags, Mode::from_raw_mode(mode))?))
 }
 
 fn make(parent: &OwnedFd, name: &OsStr, what: New<'_>) -> Outcome<()> {
@@ -286,18 +325,13 @@ fn make(parent: &OwnedFd, name: &OsStr, what: New<'_>) -> Outcome<()> {
     Ok(())
 }
 
-/// Hands a new entry to its creator; a setgid directory passes on its own group instead.
-fn give_owner(entry: Entry<'_>, parent: &OwnedFd, creator: Creator, what: New<'_>) -> Outcome<()> {
-    const SET_GID: u32 = 0o2000;
-    let inherits_group = Entry::Held(parent.as_fd()).stat()?.st_mode & SET_GID != 0;
-    entry.chown(Some(creator.uid), (!inherits_group).then_some(creator.gid))?;
-    match what {
-        // chown cleared these, which the creator asked for.
-        New::Node(mode, _) if mode & 0o6000 != 0 => {
-            let now = entry.stat()?.st_mode;
-            entry.chmod(now | (mode & 0o6000))?;
-        }
-        _ => (),
+/// Hands a new entry to its creator, without losing the set-id bits of the `mode` that was asked for.
+pub(crate) fn give_owner(entry: Entry<'_>, uid: u32, group: Option<u32>, mode: u32) -> Outcome<()> {
+    const SET_ID: u32 = 0o6000;
+    entry.chown(Some(uid), group)?;
+    if mode & SET_ID != 0 {
+        let now = entry.stat()?.st_mode; // Without what chown cleared; a default ACL may have taken bits too.
+        entry.chmod(now | (mode & SET_ID))?;
     }
     Ok(())
 }

@@ -37,12 +37,12 @@ impl Union {
         offset: u64,
         limit: usize,
     ) -> Result<Vec<DirEntry>, UnionError> {
-        self.list(dir, offset, limit).during("list", &dir.path_for_messages())
+        self.list(dir, offset, limit).during_on("list", dir)
     }
 
     /// Whether listing `dir` needs no reading of branches any more.
     pub fn is_indexed(&self, dir: &Arc<Node>) -> bool {
-        !self.revalidate && dir.lock_dir().is_ok_and(|state| state.index.is_some() || state.gone)
+        !self.revalidate && dir.lock_dir().is_ok_and(|state| state.is_indexed || state.gone)
     }
 
     fn list(&self, dir: &Arc<Node>, offset: u64, limit: usize) -> Outcome<Vec<DirEntry>> {
@@ -51,7 +51,7 @@ impl Union {
             return Ok(Vec::new());
         }
         if self.revalidate && offset <= FIRST_OFFSET {
-            state.index = None;
+            state.forget_index();
         }
         let mut entries = Vec::new();
         self.index(dir, &mut state)?.visit_from(offset, |at, name, held| {
@@ -66,7 +66,7 @@ impl Union {
         // A name with other links may have been copied up under one of those.
         for entry in &mut entries {
             if entry.file_type != FileType::Directory
-                && let Some(node) = state.child(&entry.name)
+                && let Some(node) = state.index.child(&entry.name)
             {
                 entry.ino = node.ino();
             }
@@ -77,7 +77,7 @@ impl Union {
     /// Whether `dir` shows any entry.
     pub(crate) fn is_empty_locked(&self, dir: &Arc<Node>, state: &mut DirState) -> Outcome<bool> {
         if self.revalidate {
-            state.index = None;
+            state.forget_index();
         }
         let mut is_empty = true;
         self.index(dir, state)?.visit_from(0, |_, _, _| {

@@ -5,6 +5,8 @@ use std::fmt;
 
 use rustix::io::Errno;
 
+use crate::node::Node;
+
 /// An operation on the union that did not happen.
 #[derive(Debug, thiserror::Error)]
 pub struct UnionError {
@@ -102,11 +104,18 @@ impl UnionError {
 pub(crate) trait During<T> {
     /// Names what was attempted and on what.
     fn during(self, op: &'static str, name: &OsStr) -> Result<T, UnionError>;
+
+    /// As [`During::during`], for a node, whose path is put together only when there is something to report.
+    fn during_on(self, op: &'static str, node: &Node) -> Result<T, UnionError>;
 }
 
 impl<T, K: Into<UnionErrorKind>> During<T> for Result<T, K> {
     fn during(self, op: &'static str, name: &OsStr) -> Result<T, UnionError> {
         self.map_err(|kind| UnionError { op, name: name.to_owned(), kind: kind.into() })
+    }
+
+    fn during_on(self, op: &'static str, node: &Node) -> Result<T, UnionError> {
+        self.map_err(|kind| UnionError { op, name: node.path_for_messages(), kind: kind.into() })
     }
 }
 

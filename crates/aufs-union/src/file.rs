@@ -34,6 +34,13 @@ impl OpenFile {
     pub fn node(&self) -> &Arc<Node> {
         &self.node
     }
+
+    /// Returns the file when it is `node`, of the writable branch, and open for writing.
+    pub(crate) fn ready_to_change(&self, node: &Arc<Node>) -> Option<Arc<File>> {
+        let opened = self.opened.read();
+        // What is open for writing lies on the writable branch, and leaves it no more.
+        (Arc::ptr_eq(&self.node, node) && opened.is_writable).then(|| Arc::clone(&opened.file))
+    }
 }
 
 impl Union {
@@ -43,7 +50,7 @@ impl Union {
     ///
     /// `EISDIR`; `EINVAL` for other types; else what the branch reports.
     pub fn open_file(&self, node: &Arc<Node>) -> Result<OpenFile, UnionError> {
-        self.open_node(node).during("open", &node.path_for_messages())
+        self.open_node(node).during_on("open", node)
     }
 
     fn open_node(&self, node: &Arc<Node>) -> Outcome<OpenFile> {
@@ -75,8 +82,7 @@ impl Union {
     ///
     /// What the branch reports.
     pub fn open_path(&self, node: &Arc<Node>) -> Result<(File, crate::branch::BranchIndex), UnionError> {
-        self.on_entry(node, |branch, entry| Ok((entry.open(OFlags::PATH)?, branch)))
-            .during("open", &node.path_for_messages())
+        self.on_entry(node, |branch, entry| Ok((entry.open(OFlags::PATH)?, branch))).during_on("open", node)
     }
 
     fn readable(&self, open: &OpenFile) -> Outcome<Arc<File>> {
@@ -128,7 +134,7 @@ impl Union {
                 }
                 Ok(done)
             })
-            .during("read", &open.node.path_for_messages())
+            .during_on("read", &open.node)
     }
 
     /// Writes `bytes` at `offset`, after copying the file up where it must be; returns how many it wrote.
@@ -152,7 +158,7 @@ impl Union {
                 }
                 Ok(done)
             })
-            .during("write", &open.node.path_for_messages())
+            .during_on("write", &open.node)
     }
 
     /// Flushes the file to its disk.
@@ -165,7 +171,7 @@ impl Union {
             .and_then(|file| {
                 if data_only { fs::fdatasync(&*file) } else { fs::fsync(&*file) }.map_err(Into::into)
             })
-            .during("sync", &open.node.path_for_messages())
+            .during_on("sync", &open.node)
     }
 
     /// Reserves, punches or zeroes a range, after copying the file up where it must be.
@@ -183,7 +189,7 @@ impl Union {
         let flags = FallocateFlags::from_bits_retain(mode);
         self.writable_file(open, Keep::All)
             .and_then(|file| Ok(fs::fallocate(&*file, flags, offset, len_bytes)?))
-            .during("allocate", &open.node.path_for_messages())
+            .during_on("allocate", &open.node)
     }
 
     /// Finds data or a hole from `offset` on.
@@ -192,8 +198,6 @@ impl Union {
     ///
     /// `ENXIO` beyond the end; else what `lseek(2)` reports.
     pub fn seek(&self, open: &OpenFile, whence: SeekFrom) -> Result<u64, UnionError> {
-        self.readable(open)
-            .and_then(|file| Ok(fs::seek(&*file, whence)?))
-            .during("seek", &open.node.path_for_messages())
+        self.readable(open).and_then(|file| Ok(fs::seek(&*file, whence)?)).during_on("seek", &open.node)
     }
 }

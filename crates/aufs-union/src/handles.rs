@@ -28,6 +28,11 @@ impl HandleClock {
         Self { queue: Mutex::default(), limit }
     }
 
+    /// Returns how many handles directories keep open.
+    pub(crate) fn open_count(&self) -> u64 {
+        self.queue.lock().len() as u64
+    }
+
     /// Notes a new handle, and closes the coldest ones beyond the limit.
     fn note(&self, node: &Arc<Node>, branch: BranchIndex) {
         let mut queue = self.queue.lock();

@@ -1,98 +1,113 @@
-//! What the branches hold in one directory, read once and then kept.
+//! The names of one directory: what the branches hold under each, and which node it is.
 //!
-//! The index keeps facts, not verdicts: which branch holds an entry or a
-//! marker under each name. What that shows is for [`crate::resolve`] to say.
-//! With it, neither a hit nor a miss costs a system call per branch.
+//! The facts about names are read once and then kept: which branch holds an
+//! entry or a marker. What that shows is for [`crate::resolve`] to say. With
+//! them, neither a hit nor a miss costs a system call per branch. Before they
+//! are read, there are only the names of known nodes here.
+//!
+//! A slot's place in the list is in the order of its offset, which never
+//! changes while the name stays; the table leads from a name to its slot.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::hash_map::RandomState;
 use std::ffi::OsStr;
-use std::sync::Arc;
+use std::hash::BuildHasher;
+use std::sync::{Arc, Weak};
 
+use hashbrown::HashTable;
 use rustix::fs::FileType;
-use smallvec::SmallVec;
 
 use crate::branch::BranchIndex;
-use crate::resolve::{Held, HeldEntry, Shown, resolve};
+use crate::facts::{Facts, HeldAt, shown};
+use crate::file_name::FileName;
+use crate::node::Node;
+use crate::resolve::{Held, HeldEntry, Shown};
 
-/// What one branch holds under a name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct HeldAt {
-    pub(crate) branch: BranchIndex,
-    pub(crate) held: Held,
-    /// Type of the entry, `Unknown` when there is none.
-    pub(crate) file_type: FileType,
-    /// Inode number programs see for the entry.
-    pub(crate) ino: u64,
-}
-
-/// Facts of all branches about one name, topmost first.
-pub(crate) type HeldList = SmallVec<[HeldAt; 2]>;
-
-/// Returns what `held` shows.
-pub(crate) fn shown(held: &[HeldAt]) -> Shown {
-    resolve(held.iter().map(|it| (it.branch, it.held)))
-}
-
-/// Returns what the branches below `branch` would show alone.
-pub(crate) fn shown_below(held: &[HeldAt], branch: BranchIndex) -> Shown {
-    resolve(held.iter().filter(|it| branch < it.branch).map(|it| (it.branch, it.held)))
-}
-
-/// Whether a directory on `branch` would merge with one below.
-///
-/// Not the same as showing one below alone: a directory lets the merge look past files.
-pub(crate) fn would_merge_below(held: &[HeldAt], branch: BranchIndex) -> bool {
-    let dir = Held { entry: HeldEntry::Dir, hides_below: false };
-    let below = held.iter().filter(|it| branch < it.branch).map(|it| (it.branch, it.held));
-    matches!(resolve(std::iter::once((branch, dir)).chain(below)), Shown::Dir(merged) if 1 < merged.len())
-}
-
-/// Whether `branch` holds a whiteout of the name.
-pub(crate) fn has_marker(held: &[HeldAt], branch: BranchIndex) -> bool {
-    held.iter().any(|it| it.branch == branch && it.held.hides_below)
-}
-
-/// Returns the entry `branch` holds.
-pub(crate) fn entry_at(held: &[HeldAt], branch: BranchIndex) -> HeldEntry {
-    held.iter().find(|it| it.branch == branch).map(|it| it.held.entry).unwrap_or_default()
-}
-
-/// The facts of one directory.
+/// The names of one directory.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    slots: HashMap<Arc<OsStr>, Slot>,
-    /// Names in the order of their offsets, which never change while a name stays.
-    order: BTreeMap<u64, Arc<OsStr>>,
+    slots: Vec<Slot>,
+    /// Positions in `slots`, by name.
+    table: HashTable<u32>,
+    hasher: RandomState,
     next_offset: u64,
 }
 
+/// One name; without one it is a slot whose name went.
 #[derive(Debug)]
 struct Slot {
+    name: Option<FileName>,
     offset: u64,
-    held: HeldList,
+    facts: Facts,
+    /// The node known under the name, if anybody still uses it.
+    child: Weak<Node>,
+}
+
+const _: () = assert!(size_of::<Slot>() == 40);
+
+impl Slot {
+    fn is_empty(&self) -> bool {
+        self.facts.is_empty() && self.child.strong_count() == 0
+    }
 }
 
 /// First offset of an entry; what is below is for `.` and `..`.
 pub(crate) const FIRST_OFFSET: u64 = 3;
 
+/// Slots without a name that are kept before the list is put together anew.
+const DEAD_SLOTS_MAX: usize = 64;
+
 impl Index {
     /// Returns the facts about `name`.
     pub(crate) fn get(&self, name: &OsStr) -> &[HeldAt] {
-        self.slots.get(name).map(|it| it.held.as_slice()).unwrap_or_default()
+        self.position(name).map(|at| self.slots[at].facts.as_slice()).unwrap_or_default()
+    }
+
+    /// Returns the node known under `name`, if anybody still uses it.
+    pub(crate) fn child(&self, name: &OsStr) -> Option<Arc<Node>> {
+        self.position(name).and_then(|at| self.slots[at].child.upgrade())
+    }
+
+    /// Returns `name` as it is kept here, or to be kept here.
+    pub(crate) fn shared_name(&self, name: &OsStr) -> FileName {
+        self.position(name).and_then(|at| self.slots[at].name.clone()).unwrap_or_else(|| name.into())
+    }
+
+    /// Notes that `node` is known under `name`.
+    pub(crate) fn adopt(&mut self, name: &FileName, node: &Arc<Node>) {
+        let at = self.position_or_new(name, || name.clone());
+        self.slots[at].child = Arc::downgrade(node);
+    }
+
+    /// Forgets which node `name` is.
+    pub(crate) fn disown(&mut self, name: &OsStr) -> Option<Arc<Node>> {
+        let at = self.position(name)?;
+        let child = std::mem::take(&mut self.slots[at].child).upgrade();
+        self.drop_if_empty(at);
+        child
+    }
+
+    /// Forgets the node of `name` if nobody uses it any more.
+    pub(crate) fn disown_dropped(&mut self, name: &OsStr) {
+        if let Some(at) = self.position(name)
+            && self.slots[at].child.strong_count() == 0
+        {
+            self.slots[at].child = Weak::new();
+            self.drop_if_empty(at);
+        }
     }
 
     /// Notes an entry of `branch`.
     pub(crate) fn put_entry(&mut self, name: &OsStr, branch: BranchIndex, file_type: FileType, ino: u64) {
         let entry = if file_type == FileType::Directory { HeldEntry::Dir } else { HeldEntry::File };
-        let at = self.slot(name, branch);
-        at.held.entry = entry;
-        at.file_type = file_type;
-        at.ino = ino;
+        let fact = self.fact(name, branch);
+        fact.held.entry = entry;
+        fact.file_type = file_type;
+        fact.ino = ino;
     }
 
     /// Notes a whiteout of `branch`.
     pub(crate) fn put_marker(&mut self, name: &OsStr, branch: BranchIndex) {
-        self.slot(name, branch).held.hides_below = true;
+        self.fact(name, branch).held.hides_below = true;
     }
 
     /// Notes that `branch` holds no entry any more.
@@ -107,18 +122,28 @@ impl Index {
 
     /// Forgets what the branches other than `branch` hold.
     pub(crate) fn keep_only(&mut self, branch: BranchIndex) {
-        self.slots.retain(|_, slot| {
-            slot.held.retain(|it| it.branch == branch);
-            !slot.held.is_empty()
-        });
-        let slots = &self.slots;
-        self.order.retain(|_, name| slots.contains_key(name));
+        self.keep_facts(|it| it.branch == branch);
+    }
+
+    /// Forgets what the branches hold, but not which nodes are known.
+    pub(crate) fn clear_facts(&mut self) {
+        self.keep_facts(|_| false);
+    }
+
+    fn keep_facts(&mut self, is_kept: impl Fn(&HeldAt) -> bool) {
+        for slot in &mut self.slots {
+            slot.facts.retain(&is_kept);
+        }
+        self.slots.retain(|it| !it.is_empty());
+        self.build_table();
     }
 
     /// Calls `visit` for each shown entry from `offset` on, until it says to stop.
     pub(crate) fn visit_from(&self, offset: u64, mut visit: impl FnMut(u64, &OsStr, &HeldAt) -> bool) {
-        for (offset, name) in self.order.range(offset.max(FIRST_OFFSET)..) {
-            let held = self.get(name);
+        let first = self.slots.partition_point(|it| it.offset < offset);
+        for slot in &self.slots[first..] {
+            let Some(name) = &slot.name else { continue };
+            let held = slot.facts.as_slice();
             let top = match shown(held) {
                 Shown::Nothing => continue,
                 Shown::File(branch) => branch,
@@ -128,7 +153,7 @@ impl Index {
                 },
             };
             if let Some(at) = held.iter().find(|it| it.branch == top)
-                && !visit(*offset, name, at)
+                && !visit(slot.offset, name, at)
             {
                 return;
             }
@@ -137,47 +162,95 @@ impl Index {
 
     /// Whether the facts about any name satisfy `wanted`.
     pub(crate) fn any(&self, mut wanted: impl FnMut(&[HeldAt]) -> bool) -> bool {
-        self.slots.values().any(|slot| wanted(&slot.held))
+        self.slots.iter().any(|slot| wanted(slot.facts.as_slice()))
     }
 
-    fn slot(&mut self, name: &OsStr, branch: BranchIndex) -> &mut HeldAt {
-        let key: Arc<OsStr> =
-            self.slots.get_key_value(name).map_or_else(|| Arc::from(name), |(key, _)| Arc::clone(key));
-        let (order, next_offset) = (&mut self.order, &mut self.next_offset);
-        let slot = self.slots.entry(key).or_insert_with_key(|key| {
-            let offset = (*next_offset).max(FIRST_OFFSET);
-            *next_offset = offset + 1;
-            order.insert(offset, Arc::clone(key));
-            Slot { offset, held: HeldList::new() }
-        });
-        let held = &mut slot.held;
-        let at = held.iter().position(|it| branch <= it.branch).unwrap_or(held.len());
-        if held.get(at).is_none_or(|it| it.branch != branch) {
-            let empty = HeldAt { branch, held: Held::default(), file_type: FileType::Unknown, ino: 0 };
-            held.insert(at, empty);
-        }
-        &mut held[at]
+    /// Gives back what growing left over.
+    pub(crate) fn shrink(&mut self) {
+        self.slots.shrink_to_fit();
+    }
+
+    fn fact(&mut self, name: &OsStr, branch: BranchIndex) -> &mut HeldAt {
+        let at = self.position_or_new(name, || name.into());
+        self.slots[at].facts.at(branch)
     }
 
     fn amend(&mut self, name: &OsStr, branch: BranchIndex, change: impl FnOnce(&mut Held)) {
-        let Some(slot) = self.slots.get_mut(name) else { return };
-        if let Some(at) = slot.held.iter().position(|it| it.branch == branch) {
-            change(&mut slot.held[at].held);
-            if slot.held[at].held == Held::default() {
-                slot.held.remove(at);
+        let Some(at) = self.position(name) else { return };
+        let facts = &mut self.slots[at].facts;
+        if facts.as_slice().iter().any(|it| it.branch == branch) {
+            change(&mut facts.at(branch).held);
+            facts.retain(|it| it.held != Held::default());
+        }
+        self.drop_if_empty(at);
+    }
+
+    fn position(&self, name: &OsStr) -> Option<usize> {
+        let hash = self.hasher.hash_one(name);
+        self.table.find(hash, |at| is_named(&self.slots, *at, name)).map(|at| *at as usize)
+    }
+
+    fn position_or_new(&mut self, name: &OsStr, shared: impl FnOnce() -> FileName) -> usize {
+        if let Some(at) = self.position(name) {
+            return at;
+        }
+        if self.slots.len() == self.slots.capacity() {
+            // Doubling would leave half of a large directory unused.
+            self.slots.reserve_exact((self.slots.len() / 4).max(4));
+        }
+        let at = self.slots.len();
+        let offset = self.next_offset.max(FIRST_OFFSET);
+        self.next_offset = offset + 1;
+        self.slots.push(Slot { name: Some(shared()), offset, facts: Facts::default(), child: Weak::new() });
+        self.enter(at);
+        at
+    }
+
+    /// Makes the slot at `at` found by its name.
+    fn enter(&mut self, at: usize) {
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        let hash_of = |at: &u32| slots[*at as usize].name.as_deref().map_or(0, |it| hasher.hash_one(it));
+        // A directory of 2^32 names would need more memory than machines have.
+        let position = u32::try_from(at).unwrap_or(u32::MAX);
+        self.table.insert_unique(hash_of(&position), position, hash_of);
+    }
+
+    fn drop_if_empty(&mut self, at: usize) {
+        if !self.slots[at].is_empty() {
+            return;
+        }
+        if let Some(name) = self.slots[at].name.take() {
+            let hash = self.hasher.hash_one(&*name);
+            if let Ok(entry) = self.table.find_entry(hash, |it| *it as usize == at) {
+                entry.remove();
             }
         }
-        if slot.held.is_empty() {
-            let offset = slot.offset;
-            self.order.remove(&offset);
-            self.slots.remove(name);
+        let dead = self.slots.len() - self.table.len();
+        if DEAD_SLOTS_MAX.max(self.table.len()) < dead {
+            self.slots.retain(|it| it.name.is_some());
+            self.build_table();
         }
     }
+
+    fn build_table(&mut self) {
+        self.table = HashTable::with_capacity(self.slots.len());
+        self.slots.shrink_to_fit();
+        for at in 0..self.slots.len() {
+            if self.slots[at].name.is_some() {
+                self.enter(at);
+            }
+        }
+    }
+}
+
+fn is_named(slots: &[Slot], at: u32, name: &OsStr) -> bool {
+    slots[at as usize].name.as_deref().is_some_and(|it| it == name)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::facts::shown_below;
 
     const RW: BranchIndex = BranchIndex(0);
     const RO: BranchIndex = BranchIndex(1);

@@ -13,11 +13,13 @@ use rustix::io::Errno;
 use crate::attr::Attr;
 use crate::branch::BranchIndex;
 use crate::error::{During, Outcome, UnionError, UnionErrorKind};
-use crate::index::{HeldAt, HeldList, Index, shown};
+use crate::facts::{HeldAt, HeldList, shown};
+use crate::index::Index;
 use crate::marker;
 use crate::names::{self, BranchName};
-use crate::node::{DirState, Name, Node, Spot};
+use crate::node::{DirState, Node};
 use crate::resolve::{Held, HeldEntry, Shown};
+use crate::spot::{Name, Names, Spot};
 use crate::union::Union;
 
 /// A node and its attributes.
@@ -66,8 +68,9 @@ impl Union {
         name: &OsStr,
     ) -> Outcome<Option<Found>> {
         if !self.revalidate
-            && let Some(node) = state.child(name)
+            && let Some(node) = state.index.child(name)
         {
+            self.tally.known_names.increment();
             let attr = self.read_attributes(&node)?;
             return Ok(Some(Found { node, attr }));
         }
@@ -84,7 +87,7 @@ impl Union {
     ///
     /// What the branch reports.
     pub fn attributes(&self, node: &Arc<Node>) -> Result<Attr, UnionError> {
-        self.read_attributes(node).during("stat", &node.path_for_messages())
+        self.read_attributes(node).during_on("stat", node)
     }
 
     pub(crate) fn read_attributes(&self, node: &Arc<Node>) -> Outcome<Attr> {
@@ -113,14 +116,17 @@ impl Union {
             return Err(UnionErrorKind::NotFound);
         }
         if self.revalidate {
+            self.tally.probes.increment();
             return self.probe(dir, &state.branches, name, reach);
         }
-        if state.index.is_none() {
+        if !state.is_indexed {
             state.probes += 1;
             if state.probes <= probes_before_index(state.branches.len()) {
+                self.tally.probes.increment();
                 return self.probe(dir, &state.branches, name, reach);
             }
         }
+        self.tally.index_hits.increment();
         Ok(HeldList::from_slice(self.index(dir, state)?.get(name)))
     }
 
@@ -168,15 +174,18 @@ impl Union {
 
     /// Returns the index of `dir`, which is built now if there is none.
     pub(crate) fn index<'s>(&self, dir: &Arc<Node>, state: &'s mut DirState) -> Outcome<&'s mut Index> {
-        let index = match state.index.take() {
-            Some(index) => index,
-            None => self.build_index(dir, &state.branches)?,
-        };
-        Ok(state.index.insert(index))
+        if !state.is_indexed {
+            if let Err(kind) = self.build_index(dir, &state.branches, &mut state.index) {
+                state.index.clear_facts();
+                return Err(kind);
+            }
+            state.is_indexed = true;
+        }
+        Ok(&mut state.index)
     }
 
-    fn build_index(&self, dir: &Arc<Node>, branches: &[BranchIndex]) -> Outcome<Index> {
-        let mut index = Index::default();
+    fn build_index(&self, dir: &Arc<Node>, branches: &[BranchIndex], index: &mut Index) -> Outcome<()> {
+        self.tally.indexes_built.increment();
         for &at in branches {
             let branch = &self.branches[at.as_usize()];
             let handle = self.dir_handle(dir, at)?;
@@ -198,7 +207,8 @@ impl Union {
                 index.put_entry(&name, at, FileType::from_raw_mode(stat.st_mode), ino);
             }
         }
-        Ok(index)
+        index.shrink();
+        Ok(())
     }
 
     /// Makes what is shown under `name` a node, or finds the node it is already.
@@ -231,10 +241,10 @@ impl Union {
             let attr = self.attr_of(&node, &stat);
             return Ok(Found { node, attr });
         }
-        let own = Name { dir: Arc::clone(dir), name: name.to_owned(), branch };
+        let shared_name = state.index.shared_name(name);
+        let own = Name { dir: Arc::clone(dir), name: shared_name.clone(), branch };
         if file_type != FileType::Directory && stat.st_nlink != 1 {
-            let known =
-                self.linked.lock().get(&(stat.st_dev, stat.st_ino)).and_then(std::sync::Weak::upgrade);
+            let known = self.linked.with(&(stat.st_dev, stat.st_ino), std::sync::Weak::upgrade).flatten();
             if let Some(node) = known {
                 {
                     let mut spot = node.spot.write();
@@ -245,18 +255,18 @@ impl Union {
                         spot.names.push(own);
                     }
                 }
-                state.adopt(name, &node);
+                state.index.adopt(&shared_name, &node);
                 let attr = self.read_attributes(&node)?;
                 return Ok(Found { node, attr });
             }
         }
-        let spot = Spot { branch, names: vec![own], held: None };
+        let spot = Spot { branch, names: Names::One(own), held: None };
         let ino = self.number(stat.st_dev, stat.st_ino);
         let node = Arc::new(Node::new(self.next_id(), ino, file_type, spot, branches));
         if file_type != FileType::Directory && stat.st_nlink != 1 {
             self.remember_linked(&stat, &node);
         }
-        state.adopt(name, &node);
+        state.index.adopt(&shared_name, &node);
         let attr = self.attr_of(&node, &stat);
         Ok(Found { node, attr })
     }
@@ -269,7 +279,7 @@ impl Union {
         branch: BranchIndex,
         stat: &Stat,
     ) -> Option<Arc<Node>> {
-        let node = state.child(name)?;
+        let node = state.index.child(name)?;
         let is_same = node.branch() == branch
             && node.ino() == self.number(stat.st_dev, stat.st_ino)
             && node.file_type() == FileType::from_raw_mode(stat.st_mode);
@@ -299,8 +309,8 @@ impl Union {
 
     /// Brings the index up to date, if the directory has one.
     pub(crate) fn note(state: &mut MutexGuard<'_, DirState>, change: impl FnOnce(&mut Index)) {
-        if let Some(index) = &mut state.index {
-            change(index);
+        if state.is_indexed {
+            change(&mut state.index);
         }
     }
 }

@@ -1,17 +1,18 @@
 //! Nodes: the entries of a union that somebody knows, and where each lies on the branches.
 
-use std::collections::HashMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use rustix::fs::FileType;
 
 use crate::branch::BranchIndex;
 use crate::error::{Outcome, UnionErrorKind};
+use crate::file_name::FileName;
 use crate::index::Index;
+use crate::spot::Spot;
 
 /// One entry of the union, whatever its names and whichever branch holds it.
 ///
@@ -27,60 +28,19 @@ pub struct Node {
     /// Held while the node is copied up, so that two writers make one copy.
     pub(crate) copying: Mutex<()>,
     /// Grows whenever the node moves to another branch.
-    version: AtomicU64,
+    version: AtomicU32,
     /// Whether its bytes differ from those it had before it was copied up.
     diverged: AtomicBool,
-    dir: Option<DirPart>,
-}
-
-/// Where a node lies.
-#[derive(Debug)]
-pub(crate) struct Spot {
-    /// The branch with its attributes and bytes; for a directory, the topmost one.
-    pub(crate) branch: BranchIndex,
-    /// The names under which it is known; empty once all are gone.
-    pub(crate) names: Vec<Name>,
-    /// The file itself, once no name leads to it.
-    pub(crate) held: Option<Arc<OwnedFd>>,
-}
-
-/// One name of a node.
-#[derive(Debug, Clone)]
-pub(crate) struct Name {
-    pub(crate) dir: Arc<Node>,
-    pub(crate) name: OsString,
-    /// The branch that holds this name; hard links may differ in it.
-    pub(crate) branch: BranchIndex,
-}
-
-impl Spot {
-    /// Returns the name that leads to the bytes.
-    pub(crate) fn primary(&self) -> Option<&Name> {
-        self.names.iter().find(|it| it.branch == self.branch).or(self.names.first())
-    }
-
-    pub(crate) fn is_named(&self, dir: &Arc<Node>, name: &OsStr) -> Option<&Name> {
-        self.names.iter().find(|it| Arc::ptr_eq(&it.dir, dir) && it.name == name)
-    }
-
-    /// Notes that `branch` holds this name now.
-    pub(crate) fn name_is_on(&mut self, dir: &Arc<Node>, name: &OsStr, branch: BranchIndex) {
-        for it in &mut self.names {
-            if Arc::ptr_eq(&it.dir, dir) && it.name == name {
-                it.branch = branch;
-            }
-        }
-    }
-
-    pub(crate) fn forget_name(&mut self, dir: &Arc<Node>, name: &OsStr) {
-        self.names.retain(|it| !(Arc::ptr_eq(&it.dir, dir) && it.name == name));
-    }
+    server_tag: AtomicU64,
+    dir: Option<Box<DirPart>>,
 }
 
 /// What only directories have.
 #[derive(Debug)]
 struct DirPart {
     state: Mutex<DirState>,
+    /// Names of nodes that nobody uses any more, to be forgotten by the next who locks the directory.
+    dropped: Mutex<Vec<FileName>>,
     handles: Mutex<Vec<HandleSlot>>,
 }
 
@@ -89,34 +49,55 @@ struct DirPart {
 pub(crate) struct DirState {
     /// The branches merged here, topmost first.
     pub(crate) branches: Vec<BranchIndex>,
-    /// Everything the branches hold, once it has paid to read it.
-    pub(crate) index: Option<Index>,
+    /// The names known here; with all that the branches hold once `is_indexed`.
+    pub(crate) index: Index,
+    /// Whether the branches were read, once that has paid.
+    pub(crate) is_indexed: bool,
     /// Lookups answered without an index.
     pub(crate) probes: u32,
     /// Whether the directory was removed.
     pub(crate) gone: bool,
     /// Whether new entries get a default ACL; none until asked.
     pub(crate) default_acl: Option<bool>,
-    children: HashMap<OsString, Weak<Node>>,
-    sweep_at: usize,
+    /// Whether new entries get the group of the directory (setgid); none until asked.
+    pub(crate) passes_group: Option<bool>,
 }
 
 impl DirState {
-    /// Returns the node known under `name`, if anybody still uses it.
-    pub(crate) fn child(&self, name: &OsStr) -> Option<Arc<Node>> {
-        self.children.get(name).and_then(Weak::upgrade)
-    }
-
-    pub(crate) fn adopt(&mut self, name: &OsStr, node: &Arc<Node>) {
-        if self.sweep_at <= self.children.len() {
-            self.children.retain(|_, it| it.strong_count() != 0);
-            self.sweep_at = 2 * self.children.len() + 64;
+    /// Forgets what the branches hold.
+    pub(crate) fn forget_index(&mut self) {
+        if std::mem::take(&mut self.is_indexed) {
+            self.index.clear_facts();
         }
-        self.children.insert(name.to_owned(), Arc::downgrade(node));
     }
 
-    pub(crate) fn disown(&mut self, name: &OsStr) -> Option<Arc<Node>> {
-        self.children.remove(name).and_then(|it| it.upgrade())
+    /// Notes that the directory was removed.
+    pub(crate) fn remove(&mut self) {
+        self.gone = true;
+        self.forget_index();
+        self.branches.clear();
+    }
+}
+
+impl DirPart {
+    fn forget_dropped(&self, state: &mut DirState) {
+        for name in std::mem::take(&mut *self.dropped.lock()) {
+            state.index.disown_dropped(&name);
+        }
+    }
+}
+
+impl Drop for Node {
+    /// Gives back the room that the directories of its names keep for it.
+    fn drop(&mut self) {
+        for name in self.spot.get_mut().names.iter() {
+            let Some(dir) = &name.dir.dir else { continue };
+            dir.dropped.lock().push(name.name.clone());
+            // Whoever holds the lock, and that may be this thread, may also be the one who lets go of the node.
+            if let Some(mut state) = dir.state.try_lock() {
+                dir.forget_dropped(&mut state);
+            }
+        }
     }
 }
 
@@ -137,9 +118,9 @@ impl Node {
         spot: Spot,
         branches: Vec<BranchIndex>,
     ) -> Self {
-        let dir = (file_type == FileType::Directory).then(|| DirPart {
-            state: Mutex::new(DirState { branches, ..DirState::default() }),
-            handles: Mutex::default(),
+        let dir = (file_type == FileType::Directory).then(|| {
+            let state = Mutex::new(DirState { branches, ..DirState::default() });
+            Box::new(DirPart { state, dropped: Mutex::default(), handles: Mutex::default() })
         });
         Self {
             id,
@@ -147,8 +128,9 @@ impl Node {
             file_type,
             spot: RwLock::new(spot),
             copying: Mutex::default(),
-            version: AtomicU64::new(0),
+            version: AtomicU32::new(0),
             diverged: AtomicBool::new(false),
+            server_tag: AtomicU64::new(0),
             dir,
         }
     }
@@ -171,9 +153,16 @@ impl Node {
         self.file_type
     }
 
+    /// Returns a word that belongs to whoever serves the union, such as for its own number of the node.
+    ///
+    /// It is 0 at first; the union never reads or writes it.
+    pub fn server_tag(&self) -> &AtomicU64 {
+        &self.server_tag
+    }
+
     /// Returns a number that grows whenever the node moves to another branch.
     pub fn version(&self) -> u64 {
-        self.version.load(Ordering::Acquire)
+        u64::from(self.version.load(Ordering::Acquire))
     }
 
     pub(crate) fn moved(&self) {
@@ -196,7 +185,10 @@ impl Node {
     }
 
     pub(crate) fn lock_dir(&self) -> Outcome<MutexGuard<'_, DirState>> {
-        self.dir.as_ref().map(|it| it.state.lock()).ok_or(UnionErrorKind::NotDirectory)
+        let dir = self.dir.as_ref().ok_or(UnionErrorKind::NotDirectory)?;
+        let mut state = dir.state.lock();
+        dir.forget_dropped(&mut state);
+        Ok(state)
     }
 
     /// Whether somebody works on this directory right now, perhaps reading it whole.
@@ -220,14 +212,14 @@ impl Node {
         let mut at = self.spot.read().primary().cloned();
         while let Some(name) = at {
             at = name.dir.spot.read().primary().cloned();
-            parts.push(name.name);
+            parts.push(name.name.clone());
         }
         let mut path = OsString::from("/");
         for (index, part) in parts.iter().rev().enumerate() {
             if index != 0 {
                 path.push("/");
             }
-            path.push(part);
+            path.push(&**part);
         }
         path
     }

@@ -9,12 +9,13 @@ use rustix::fs::{self, AtFlags, OFlags};
 
 use crate::branch::BranchIndex;
 use crate::error::{During, Outcome, UnionError, UnionErrorKind};
-use crate::index::{HeldList, entry_at, has_marker, shown, shown_below};
+use crate::facts::{HeldList, entry_at, has_marker, shown, shown_below};
 use crate::lookup::Reach;
 use crate::marker;
 use crate::names;
-use crate::node::{DirState, Name, Node, Spot};
+use crate::node::{DirState, Node};
 use crate::resolve::{HeldEntry, Shown};
+use crate::spot::{Name, Spot};
 use crate::union::Union;
 
 /// What has to happen on the writable branch so that a name disappears.
@@ -144,10 +145,7 @@ impl Union {
         let other = {
             let spot = node.spot.read();
             let leaves_none = spot.branch == target
-                && !spot
-                    .names
-                    .iter()
-                    .any(|it| it.branch == target && !(Arc::ptr_eq(&it.dir, dir) && it.name == name));
+                && !spot.names.iter().any(|it| it.branch == target && !it.is(dir, name));
             if leaves_none { spot.names.iter().find(|it| it.branch != target).cloned() } else { None }
         };
         if let Some(other) = other
@@ -174,7 +172,7 @@ impl Union {
             }
             spot.forget_name(dir, name);
         }
-        state.disown(name);
+        state.index.disown(name);
         Self::note(state, |index| index.take_entry(name, target));
         Ok(())
     }
@@ -190,7 +188,7 @@ impl Union {
         dir: &Arc<Node>,
         name: &OsStr,
     ) -> Outcome<()> {
-        let is_going = |it: &Name| Arc::ptr_eq(&it.dir, dir) && it.name == name;
+        let is_going = |it: &Name| it.is(dir, name);
         let leads = |it: &&Name| it.branch == spot.branch;
         if spot.held.is_some() || spot.names.iter().filter(leads).any(|it| !is_going(it)) {
             return Ok(());
@@ -199,7 +197,7 @@ impl Union {
         let holder = self.dir_handle(&last.dir, last.branch)?;
         let held = Entry::At(holder.as_fd(), &last.name).open(OFlags::PATH)?;
         let writable = self.writable()?;
-        if spot.branch == writable.index && self.linked_copies.lock().iter().any(|it| Arc::ptr_eq(it, node)) {
+        if spot.branch == writable.index && self.linked_copies.with(&node.id(), |_| ()).is_some() {
             Entry::Held(held.as_fd()).link(&writable.drafts, &aufs_host::draft::fresh_name())?;
         }
         spot.held = Some(Arc::new(OwnedFd::from(held)));
@@ -233,10 +231,8 @@ impl Union {
             spot.held = Some(held);
             spot.names.clear();
         }
-        inside.gone = true;
-        inside.index = None;
-        inside.branches.clear();
-        state.disown(name);
+        inside.remove();
+        state.index.disown(name);
         Self::note(state, |index| index.take_entry(name, target));
         Ok(())
     }
@@ -260,7 +256,7 @@ mod tests {
     use rustix::fs::FileType;
 
     use super::*;
-    use crate::index::HeldAt;
+    use crate::facts::HeldAt;
     use crate::resolve::Held;
 
     #[test]

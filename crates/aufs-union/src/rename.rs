@@ -14,13 +14,15 @@ use rustix::fs::{self, FileType, RenameFlags};
 
 use crate::branch::BranchIndex;
 use crate::error::{During, Outcome, UnionError, UnionErrorKind};
-use crate::index::{HeldList, entry_at, has_marker, shown, would_merge_below};
+use crate::facts::{HeldList, entry_at, has_marker, shown, would_merge_below};
+use crate::file_name::FileName;
 use crate::lookup::Reach;
 use crate::marker;
 use crate::names;
-use crate::node::{DirState, Name, Node};
+use crate::node::{DirState, Node};
 use crate::remove::removal;
 use crate::resolve::{HeldEntry, Shown};
+use crate::spot::Name;
 use crate::union::Union;
 
 /// What a rename does when the new name is taken.
@@ -197,7 +199,7 @@ impl Union {
         let is_dir = source.file_type() == FileType::Directory;
         if !self.is_ready(&locked.from, from, source, &old_held)
             || !locked.to().branches.contains(&writable)
-            || locked.to().child(to.name).map(|it| it.id()) != target.map(|it| it.id())
+            || locked.to().index.child(to.name).map(|it| it.id()) != target.map(|it| it.id())
             || (target.is_none() && shown(&new_held) != Shown::Nothing)
         {
             return Ok(false);
@@ -218,13 +220,14 @@ impl Union {
             self.hold_before_replacing(target, to)?;
         }
         self.put_marker_for(&mut locked.from, &old_parent, from.name, removal(&old_held, writable))?;
+        let new_name = locked.to().index.shared_name(to.name);
         {
             let mut spot = source.spot.write();
             fs::renameat(&old_parent, from.name, &new_parent, to.name)?;
             spot.forget_name(from.dir, from.name);
-            spot.names.push(Name { dir: Arc::clone(to.dir), name: to.name.to_owned(), branch: writable });
+            spot.names.push(Name { dir: Arc::clone(to.dir), name: new_name.clone(), branch: writable });
         }
-        self.after_move(&mut locked, from, to, source, target)?;
+        self.after_move(&mut locked, from, to, &new_name, source, target)?;
         marker::remove_whiteout(&new_parent, to.name)?;
         Self::note(locked.to(), |index| index.take_marker(to.name, writable));
         Ok(true)
@@ -235,23 +238,22 @@ impl Union {
         locked: &mut Locked<'_>,
         from: End<'_>,
         to: End<'_>,
+        new_name: &FileName,
         source: &Arc<Node>,
         target: Option<&Arc<Node>>,
     ) -> Outcome<()> {
         let writable = self.writable()?.index;
-        locked.from.disown(from.name);
+        locked.from.index.disown(from.name);
         Self::note(&mut locked.from, |index| index.take_entry(from.name, writable));
         if let Some(target) = target {
             target.spot.write().forget_name(to.dir, to.name);
-            locked.to().disown(to.name);
+            locked.to().index.disown(to.name);
             if target.file_type() == FileType::Directory {
                 let mut inside = target.lock_dir()?;
-                inside.gone = true;
-                inside.index = None;
-                inside.branches.clear();
+                inside.remove();
             }
         }
-        locked.to().adopt(to.name, source);
+        locked.to().index.adopt(new_name, source);
         let (file_type, ino) = (source.file_type(), source.ino());
         Self::note(locked.to(), |index| index.put_entry(to.name, writable, file_type, ino));
         if file_type == FileType::Directory {
@@ -266,7 +268,8 @@ impl Union {
     /// Whether the entry still is `source`, on the writable branch.
     fn is_ready(&self, state: &DirState, end: End<'_>, source: &Arc<Node>, held: &HeldList) -> bool {
         let Some(writable) = self.writable_branch() else { return false };
-        let is_same = self.revalidate || state.child(end.name).is_some_and(|it| Arc::ptr_eq(&it, source));
+        let is_same =
+            self.revalidate || state.index.child(end.name).is_some_and(|it| Arc::ptr_eq(&it, source));
         is_same && entry_at(held, writable) != HeldEntry::Nothing && source.branch() == writable
     }
 
@@ -324,19 +327,21 @@ impl Union {
                 }
             }
         }
+        let new_name = locked.to().index.shared_name(to.name);
+        let old_name = locked.from.index.shared_name(from.name);
         {
             let mut spot = source.spot.write();
             fs::renameat_with(&old_parent, from.name, &new_parent, to.name, RenameFlags::EXCHANGE)?;
             spot.forget_name(from.dir, from.name);
-            spot.names.push(Name { dir: Arc::clone(to.dir), name: to.name.to_owned(), branch: writable });
+            spot.names.push(Name { dir: Arc::clone(to.dir), name: new_name.clone(), branch: writable });
         }
         {
             let mut spot = target.spot.write();
             spot.forget_name(to.dir, to.name);
-            spot.names.push(Name { dir: Arc::clone(from.dir), name: from.name.to_owned(), branch: writable });
+            spot.names.push(Name { dir: Arc::clone(from.dir), name: old_name.clone(), branch: writable });
         }
-        locked.from.adopt(from.name, target);
-        locked.to().adopt(to.name, source);
+        locked.from.index.adopt(&old_name, target);
+        locked.to().index.adopt(&new_name, source);
         Self::note(&mut locked.from, |index| {
             index.put_entry(from.name, writable, target.file_type(), target.ino());
         });

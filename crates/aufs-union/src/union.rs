@@ -1,6 +1,5 @@
 //! A union: its branches, its root, and what all operations share.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -15,9 +14,13 @@ use rustix::io::Errno;
 use tracing::debug;
 
 use crate::branch::{BranchIndex, BranchPerm, BranchSpec};
+use crate::counters::Tally;
 use crate::error::{Outcome, UnionErrorKind};
 use crate::handles::HandleClock;
-use crate::node::{Node, Spot};
+use crate::node::Node;
+use crate::report::Change;
+use crate::shards::Shards;
+use crate::spot::{Names, Spot};
 use crate::writable::{self, OpenUnionError, Writable};
 
 /// How a union is to be opened.
@@ -41,13 +44,6 @@ pub(crate) struct Branch {
     pub(crate) device: u64,
 }
 
-/// Something programs may have cached and that changed without their asking.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    /// Attributes of the node with this id.
-    Attributes(u64),
-}
-
 type Observer = Box<dyn Fn(Change) + Send + Sync>;
 
 /// Branches shown as one tree.
@@ -56,14 +52,17 @@ pub struct Union {
     pub(crate) writable: Option<Writable>,
     pub(crate) root: Arc<Node>,
     pub(crate) handle_clock: HandleClock,
+    pub(crate) tally: Tally,
     pub(crate) revalidate: bool,
     pub(crate) sync: bool,
+    /// User and group that new host files get.
+    pub(crate) own_ids: (u32, u32),
     /// Files with several names, by what the host calls them.
-    pub(crate) linked: Mutex<HashMap<(u64, u64), Weak<Node>>>,
-    /// Copies of files that have further names on lower branches.
-    pub(crate) linked_copies: Mutex<Vec<Arc<Node>>>,
+    pub(crate) linked: Shards<(u64, u64), Weak<Node>>,
+    /// Copies of files that have further names on lower branches, by node.
+    pub(crate) linked_copies: Shards<u64, Arc<Node>>,
     /// Inode numbers of copied-up entries that stay those of their origin.
-    pub(crate) origins: Mutex<HashMap<(u64, u64), u64>>,
+    pub(crate) origins: Shards<(u64, u64), u64>,
     /// Held while a directory moves, so that the tree keeps its shape for others that move.
     pub(crate) moving: Mutex<()>,
     devices: Vec<u64>,
@@ -115,7 +114,7 @@ impl Union {
             }
         }
         let root_branches = cut_at_opaque_root(&branches, root_branches)?;
-        let spot = Spot { branch: top, names: Vec::new(), held: None };
+        let spot = Spot { branch: top, names: Names::none(), held: None };
         let root = Node::new(Node::ROOT_ID, ROOT_INO, FileType::Directory, spot, root_branches);
         let limit = writable::handle_limit();
         debug!(branches = branches.len(), handle_limit = limit, "union opened");
@@ -124,11 +123,13 @@ impl Union {
             writable,
             root: Arc::new(root),
             handle_clock: HandleClock::new(limit),
+            tally: Tally::default(),
             revalidate: options.revalidate,
             sync: options.sync,
-            linked: Mutex::default(),
-            linked_copies: Mutex::default(),
-            origins: Mutex::default(),
+            own_ids: (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
+            linked: Shards::default(),
+            linked_copies: Shards::default(),
+            origins: Shards::default(),
             moving: Mutex::default(),
             devices,
             next_id: AtomicU64::new(Node::ROOT_ID + 1),
@@ -162,7 +163,7 @@ impl Union {
         self.revalidate
     }
 
-    /// Sets who hears of changes that programs did not ask for; only the first call counts.
+    /// Sets who hears of changes that programs did not ask for, and of copies; only the first call counts.
     pub fn observe(&self, observer: impl Fn(Change) + Send + Sync + 'static) {
         if self.observer.set(Box::new(observer)).is_err() {
             debug!("the union is observed already");
@@ -170,8 +171,12 @@ impl Union {
     }
 
     pub(crate) fn attributes_changed(&self, node: &Node) {
+        self.tell(Change::Attributes { server_tag: node.server_tag().load(Ordering::Relaxed) });
+    }
+
+    pub(crate) fn tell(&self, change: Change) {
         if let Some(observer) = self.observer.get() {
-            observer(Change::Attributes(node.id()));
+            observer(change);
         }
     }
 
@@ -185,10 +190,7 @@ impl Union {
 
     /// Returns the number programs see for an inode of the host.
     pub(crate) fn number(&self, device: u64, ino: u64) -> u64 {
-        if let Some(origin) = self.origins.lock().get(&(device, ino)) {
-            return *origin;
-        }
-        self.own_number(device, ino)
+        self.origins.with(&(device, ino), |it| *it).unwrap_or_else(|| self.own_number(device, ino))
     }
 
     /// As [`Union::number`], for an inode that is new and hence nobody's copy.
@@ -225,11 +227,8 @@ impl Union {
 
     /// Registers a file that has, or had, several names on the host.
     pub(crate) fn remember_linked(&self, stat: &Stat, node: &Arc<Node>) {
-        let mut linked = self.linked.lock();
-        if linked.len().is_power_of_two() {
-            linked.retain(|_, it| it.strong_count() != 0);
-        }
-        linked.insert((stat.st_dev, stat.st_ino), Arc::downgrade(node));
+        let key = (stat.st_dev, stat.st_ino);
+        self.linked.insert_and_sweep(key, Arc::downgrade(node), |it| it.strong_count() == 0);
     }
 }
 

@@ -11,6 +11,7 @@ use crate::exit::Exit;
 pub mod detect;
 pub mod mount;
 pub mod serve;
+pub mod stat;
 pub mod umount;
 
 /// The command line is wrong.

@@ -1,0 +1,73 @@
+//! Files without a name, for `O_TMPFILE`.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use aufs_host::entry::Entry;
+use rustix::fs::{self, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::attr::Creator;
+use crate::create::give_owner;
+use crate::error::{During, Outcome, UnionError, UnionErrorKind};
+use crate::lookup::Found;
+use crate::node::Node;
+use crate::spot::{Names, Spot};
+use crate::union::Union;
+
+impl Union {
+    /// Creates a regular file that `dir` would hold, but without a name, and opens it for reading and writing.
+    ///
+    /// It goes with its last user, unless [`Union::link`] gives it a name.
+    ///
+    /// # Errors
+    ///
+    /// - `EOPNOTSUPP`: the file system of the writable branch has no such files.
+    /// - `EROFS`: no writable branch at or above the directory.
+    /// - else what the writable branch reports.
+    pub fn create_nameless(
+        &self,
+        dir: &Arc<Node>,
+        mode: u32,
+        creator: Creator,
+    ) -> Result<(Found, File), UnionError> {
+        self.create_without_name(dir, mode & 0o7777, creator).during_on("create a file in", dir)
+    }
+
+    fn create_without_name(&self, dir: &Arc<Node>, mode: u32, creator: Creator) -> Outcome<(Found, File)> {
+        let target = self.writable()?.index;
+        self.ensure_dir_up(dir)?;
+        let (parent, mode, group) = {
+            let mut state = dir.lock_dir()?;
+            if state.gone {
+                return Err(UnionErrorKind::NotFound);
+            }
+            if state.branches.first().is_some_and(|top| *top < target) {
+                return Err(UnionErrorKind::NoWritableBranch);
+            }
+            let parent = self.dir_handle(dir, target)?;
+            let mode = self.effective_mode(&mut state, &parent, mode, creator)?;
+            let group = self.group_of_new(&mut state, &parent, creator)?;
+            (parent, mode, group)
+        };
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let file = match fs::openat(&parent, ".", flags, Mode::from_raw_mode(mode)) {
+            Ok(fd) => File::from(fd),
+            // So answer file systems, and kernels, that do not know the flag.
+            Err(Errno::ISDIR | Errno::INVAL) => return Err(Errno::OPNOTSUPP.into()),
+            Err(errno) => return Err(errno.into()),
+        };
+        if !self.is_ours(creator) {
+            give_owner(Entry::Open(file.as_fd()), creator.uid, group, mode)?;
+        }
+        let stat = fs::fstat(&file)?;
+        self.origins.remove(&(stat.st_dev, stat.st_ino)); // The host reuses numbers.
+        let held = file.try_clone().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        let spot = Spot { branch: target, names: Names::none(), held: Some(Arc::new(OwnedFd::from(held))) };
+        let ino = self.own_number(stat.st_dev, stat.st_ino);
+        let node = Arc::new(Node::new(self.next_id(), ino, FileType::RegularFile, spot, Vec::new()));
+        let attr = self.attr_of(&node, &stat);
+        Ok((Found { node, attr }, file))
+    }
+}
