@@ -31,7 +31,9 @@ pub fn ask(mountpoint: &Path, attribute: &str) -> Result<Vec<u8>, MountError> {
             value.truncate(len_bytes);
             Ok(value)
         }
-        Err(rustix::io::Errno::NOTCONN) => Err(failed(MountErrorKind::DeadMount)),
+        Err(rustix::io::Errno::NOTCONN | rustix::io::Errno::CONNABORTED) => {
+            Err(failed(MountErrorKind::DeadMount))
+        }
         // An older server, or a branch's own answer.
         Err(rustix::io::Errno::NODATA) => Err(failed(MountErrorKind::NotServed { fs_type: entry.fs_type })),
         Err(errno) => {

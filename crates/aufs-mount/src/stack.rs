@@ -125,9 +125,9 @@ fn look(op: &'static str, path: &Path) -> Result<Place, MountError> {
 }
 
 /// Whether a FUSE mount without a server lies at `path`; the kernel may know its attributes still,
-/// but has to ask for its sizes.
+/// but has to ask for its sizes. Who asks while the server dies is told that the connection is aborted.
 pub(crate) fn is_dead(path: &Path) -> bool {
-    nix::sys::statvfs::statvfs(path) == Err(Errno::ENOTCONN)
+    matches!(nix::sys::statvfs::statvfs(path), Err(Errno::ENOTCONN | Errno::ECONNABORTED))
 }
 
 /// Two branches may be one directory under two names, by a bind mount for instance.
