@@ -21,6 +21,8 @@ use crate::shared::Shared;
 
 /// The attribute of the root that names the server's process, for `aufs umount`.
 const SERVER_XATTR: &str = "user.aufs.server";
+/// The attribute the kernel asks for before the first write to each file.
+const CAPABILITY_XATTR: &str = "security.capability";
 
 fn answer_attr(shared: &Shared, responder: Responder, numbered: &Numbered, attr: Result<Attr, UnionError>) {
     match attr {
@@ -90,6 +92,7 @@ impl Served {
             Ok(numbered) => numbered,
             Err(errno) => return responder.error(errno),
         };
+        self.shared.numbers.may_get_capabilities(number);
         let flags = XattrFlags::from_bits_retain(flags);
         let shared = Arc::clone(&self.shared);
         let (name, value) = (name.to_owned(), value.to_owned());
@@ -111,6 +114,9 @@ impl Served {
     }
 
     fn xattr(&self, number: u64, name: &OsStr) -> Result<Vec<u8>, Errno> {
+        if name == CAPABILITY_XATTR && self.shared.numbers.lacks_capabilities(number) {
+            return Err(Errno::NODATA);
+        }
         let numbered = self.shared.node(number)?;
         if number == Node::ROOT_ID && name == SERVER_XATTR {
             return Ok(std::process::id().to_string().into_bytes());

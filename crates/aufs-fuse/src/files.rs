@@ -56,7 +56,7 @@ impl Served {
             Ok(made) => made,
             Err(errno) => return responder.error(errno),
         };
-        let numbered = self.shared.numbers.tell(&found.node);
+        let numbered = self.shared.numbers.tell_of_new(&found.node);
         let Some(opens) = self.shared.numbers.opens(numbered.number) else {
             return responder.error(Errno::STALE);
         };

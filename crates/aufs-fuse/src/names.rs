@@ -85,7 +85,7 @@ impl Served {
         };
         match self.shared.union.create(&dir.node, name, args.mode, creator) {
             Ok((found, file)) => {
-                let entry = self.shared.tell(&found);
+                let entry = self.shared.tell_of_new(&found);
                 if self.shared.data == DataMode::NoOpen {
                     // Who makes a file writes to it next.
                     let open = self.shared.union.open_created(&found.node, file);

@@ -54,11 +54,17 @@ struct Part {
 struct Known {
     node: Arc<Node>,
     /// How often the kernel was told of the number; it takes each back with FORGET.
-    lookups: u64,
+    lookups: u32,
+    /// Whether the file was made by this server and got no extended attribute since.
+    lacks_capabilities: bool,
     opens: Option<Arc<Opens>>,
 }
 
 impl Known {
+    fn new(node: &Arc<Node>) -> Self {
+        Self { node: Arc::clone(node), lookups: 0, lacks_capabilities: false, opens: None }
+    }
+
     fn numbered(&self, number: u64) -> Numbered {
         Numbered { number, node: Arc::clone(&self.node), opens: self.opens.clone() }
     }
@@ -70,7 +76,7 @@ impl Numbers {
         {
             // The root's number is fixed by the protocol and is its node id too.
             let mut part = numbers.part(Node::ROOT_ID).lock();
-            let known = Known { node: Arc::clone(root), lookups: 1, opens: None };
+            let known = Known { lookups: 1, ..Known::new(root) };
             part.by_number.insert(Node::ROOT_ID, known);
             root.server_tag().store(Node::ROOT_ID, Ordering::Relaxed);
         }
@@ -100,13 +106,32 @@ impl Numbers {
             0 => part.assign(node),
             number => number,
         };
-        let known = part.by_number.entry(number).or_insert_with(|| Known {
-            node: Arc::clone(node),
-            lookups: 0,
-            opens: None,
-        });
-        known.lookups += 1;
+        let known = part.by_number.entry(number).or_insert_with(|| Known::new(node));
+        known.lookups = known.lookups.saturating_add(1);
         known.numbered(number)
+    }
+
+    /// As [`Numbers::tell`], for a file that was made just now.
+    ///
+    /// The kernel asks for `security.capability` before the first write to each file; of these the answer is known.
+    pub(crate) fn tell_of_new(&self, node: &Arc<Node>) -> Numbered {
+        let numbered = self.tell(node);
+        if let Some(known) = self.part(numbered.number).lock().by_number.get_mut(&numbered.number) {
+            known.lacks_capabilities = true;
+        }
+        numbered
+    }
+
+    /// Whether the file surely has no `security.capability`.
+    pub(crate) fn lacks_capabilities(&self, number: u64) -> bool {
+        self.part(number).lock().by_number.get(&number).is_some_and(|it| it.lacks_capabilities)
+    }
+
+    /// Notes that the file is about to get an extended attribute.
+    pub(crate) fn may_get_capabilities(&self, number: u64) {
+        if let Some(known) = self.part(number).lock().by_number.get_mut(&number) {
+            known.lacks_capabilities = false;
+        }
     }
 
     /// Takes back `count` times that the kernel was told of `number`.
@@ -114,7 +139,7 @@ impl Numbers {
         let dropped = {
             let mut part = self.part(number).lock();
             let Some(known) = part.by_number.get_mut(&number) else { return };
-            known.lookups = known.lookups.saturating_sub(count);
+            known.lookups = known.lookups.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
             if known.lookups != 0 || number == Node::ROOT_ID {
                 return;
             }

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use aufs_fusedev::abi::replies::EntryOut;
 use aufs_fusedev::notify::Notifier;
 use aufs_fusedev::stats::Stats;
 use aufs_union::attr::SetAttr;
@@ -101,9 +102,15 @@ impl Shared {
     }
 
     /// Tells the kernel of a node, as the answer to whatever found or made it.
-    pub(crate) fn tell(&self, found: &Found) -> aufs_fusedev::abi::replies::EntryOut {
+    pub(crate) fn tell(&self, found: &Found) -> EntryOut {
         let numbered = self.numbers.tell(&found.node);
         entry_out(numbered.number, &found.attr, self.ttl, self.attr_ttl(&numbered))
+    }
+
+    /// As [`Shared::tell`], for a file that was made just now.
+    pub(crate) fn tell_of_new(&self, found: &Found) -> EntryOut {
+        let numbered = self.numbers.tell_of_new(&found.node);
+        entry_out(numbered.number, &found.attr, self.ttl, self.ttl)
     }
 
     /// Makes the kernel ask again for the attributes of `number`.
