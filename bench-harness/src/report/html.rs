@@ -67,12 +67,12 @@ fn table_text(table: &Table, index: usize) -> String {
         escaped(&table.title),
         escaped(&table.note)
     );
-    table.columns.iter().for_each(|it| text += &format!("<th>{it}</th>"));
+    table.columns.iter().for_each(|it| text += &format!("<th>{}</th>", escaped(it)));
     text += "</tr></thead><tbody>\n";
     let mut last: Option<&[String]> = None;
     for row in &table.rows {
-        // A line above each new set of parameters: columns 1 to 5 of a table of results.
-        let key = row.get(1..6);
+        // A line above each new set of parameters: columns 1 to 6 of a table of results.
+        let key = row.get(1..7);
         let first = !is_text && last.is_some() && last != key;
         last = key;
         text += if first { "<tr class=\"first\">" } else { "<tr>" };
