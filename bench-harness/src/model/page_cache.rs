@@ -7,7 +7,6 @@ use std::fs::File;
 use std::time::Instant;
 
 use procfs::Current as _;
-use rustix::fs::OFlags;
 
 use super::read_sequential::{STEP_BYTES, read_all};
 use super::{Bed, Model, Timing};
@@ -33,12 +32,7 @@ impl Model for PageCache {
     }
 
     fn prepare(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<()> {
-        // A plain directory shows a file of its own.
-        let native = if bed.view.upper.is_none() {
-            bed.view.root.join(&file.path)
-        } else {
-            bed.layers.lower_path(file)
-        };
+        let native = bed.layers.lower_path(file);
         let open = File::open(&native).at("open", &native)?;
         read_all(&open, &mut vec![0; STEP_BYTES]).at("read", &native).map(|_| ())
     }
@@ -46,16 +40,20 @@ impl Model for PageCache {
     fn sample(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<Timing> {
         let mut buffer = vec![0; STEP_BYTES];
         let mut second = bed.mount_again(&format!("c{}", file.number))?;
-        let path = second.root.join(&file.path);
+        let shown = if bed.mounting.driver.renews() {
+            second.root.join(&file.path)
+        } else {
+            bed.layers.lower_path(file)
+        };
         let before = cached_bytes()?;
-        let first = bed.open(file, OFlags::RDONLY)?;
+        let first = bed.open_data(file)?;
         bed.expect_len(file, read_all(&first, &mut buffer).at("read", &file.path)?)?;
-        let open = File::open(&path).at("open", &path)?;
+        let open = File::open(&shown).at("open", &shown)?;
         let start = Instant::now();
         let read = read_all(&open, &mut buffer);
         let elapsed_ns = elapsed_ns(start);
         let added = cached_bytes()?.saturating_sub(before);
-        bed.expect_len(file, read.at("read", &path)?)?;
+        bed.expect_len(file, read.at("read", &shown)?)?;
         drop(open);
         second.close()?;
         let metrics = vec![(Metric::Cached, file.len_bytes + added)];

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use rustix::fs::OFlags;
 use rustix::mm::{MapFlags, ProtFlags};
 use vm_memory::{FileOffset, MmapRegion, VolatileMemory as _};
 
@@ -44,7 +43,7 @@ impl Model for ReadMapped {
     }
 
     fn sample(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<Timing> {
-        let open = Arc::new(bed.open(file, OFlags::RDONLY)?);
+        let open = Arc::new(bed.open_data(file)?);
         let mut buffer = vec![0; STEP_BYTES];
         let start = Instant::now();
         let read = copy_out(&open, file.len_bytes, &mut buffer);

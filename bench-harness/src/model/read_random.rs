@@ -3,8 +3,6 @@
 use std::os::unix::fs::FileExt as _;
 use std::time::Instant;
 
-use rustix::fs::OFlags;
-
 use super::{Bed, Model, Timing};
 use crate::error::{At as _, Result};
 use crate::host::elapsed_ns;
@@ -42,7 +40,7 @@ impl Model for ReadRandom {
     }
 
     fn sample(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<Timing> {
-        let open = bed.open(file, OFlags::RDONLY)?;
+        let open = bed.open_data(file)?;
         let (places, mut buffer) = (bed.places(file), [0; PAGE_BYTES as usize]);
         let start = Instant::now();
         let read = places.iter().try_for_each(|at| open.read_exact_at(&mut buffer, *at));

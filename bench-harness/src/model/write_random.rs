@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use rustix::fs::OFlags;
 
-use super::copy_up::open_and_write;
 use super::read_random::PAGE_BYTES;
 use super::{Bed, Model, Timing};
 use crate::error::{At as _, Result};
@@ -23,7 +22,7 @@ impl Model for WriteRandom {
     }
 
     fn prepare(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<()> {
-        open_and_write(bed, file, 0).map(|_| ())
+        bed.copy_before_writing(file)
     }
 
     fn sample(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<Timing> {

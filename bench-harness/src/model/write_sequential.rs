@@ -22,6 +22,16 @@ impl Bed<'_> {
     pub(super) fn written_number(&self, file: &FileSpec) -> u64 {
         (u64::from(self.block) + 1) << 40 | file.number
     }
+
+    /// Copies `file` up; a driver that keeps its files takes a new copy of the layer's, so that all write to new ones.
+    pub(super) fn copy_before_writing(&self, file: &FileSpec) -> Result<()> {
+        if !self.mounting.driver.renews() {
+            let own = self.view.root.join(&file.path);
+            std::fs::remove_file(&own).at("remove", &own)?;
+            std::fs::copy(self.layers.lower_path(file), &own).at("copy to", &own)?;
+        }
+        open_and_write(self, file, 0).map(|_| ())
+    }
 }
 
 impl Model for WriteSequential {
@@ -30,7 +40,7 @@ impl Model for WriteSequential {
     }
 
     fn prepare(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<()> {
-        open_and_write(bed, file, 0).map(|_| ())
+        bed.copy_before_writing(file)
     }
 
     fn sample(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<Timing> {
