@@ -37,8 +37,13 @@ docs:
 
 # Measure a matrix (a name or a file) and print the path of report.html last.
 bench matrix="default" *args:
+    @{{ if matrix == "peers" { just_executable() + " peers" } else { "true" } }}
     cargo build --release --package aufs-cli --package bench-harness
     AUFS_BIN="{{target}}/release/aufs" "{{target}}/release/aufs-bench" run --matrix "{{matrix}}" {{args}}
+
+# Install fuse-overlayfs 2 from crates.io where `bench peers` finds it; run as a program only, for it is GPL.
+peers:
+    test -x "{{target}}/tools/bin/fuse-overlayfs" || cargo install --quiet --locked --version "^2" --root "{{target}}/tools" fuse-overlayfs >&2
 
 # Measure the pure parts with criterion: resolve, name classification, merged readdir.
 bench-micro *args:

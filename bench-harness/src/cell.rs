@@ -43,6 +43,14 @@ pub struct Params {
     pub dir_depth: u32,
     /// State of the caches.
     pub cache: Cache,
+    /// Files that one sample works on; 0 where it is one file or name.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub entries: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_zero(entries: &u32) -> bool {
+    *entries == 0
 }
 
 /// One thing to measure.
@@ -93,12 +101,18 @@ pub enum TreeContent {
     Files,
     /// The same files whatever the height, so that the cost of mounting can be compared.
     Image,
+    /// Trees so large that no driver without need of them should copy them.
+    Large,
 }
 
 impl Params {
     /// The layers that the cell is measured on.
     pub fn tree(&self) -> TreeKey {
-        let content = if self.model == "mount" { TreeContent::Image } else { TreeContent::Files };
+        let content = match self.model.as_str() {
+            "mount" => TreeContent::Image,
+            "server-memory" => TreeContent::Large,
+            _ => TreeContent::Files,
+        };
         TreeKey { n_layers: self.n_layers, content }
     }
 }
@@ -128,10 +142,14 @@ impl Subject {
 
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Params { model, backing, file_bytes, found_at, n_layers, dir_depth, cache } = &self.params;
+        let Params { model, backing, file_bytes, found_at, n_layers, dir_depth, cache, entries } =
+            &self.params;
         write!(f, "{} {model} ", self.subject().label())?;
         if *file_bytes != 0 {
             write!(f, "{} ", human_bytes(*file_bytes as f64))?;
+        }
+        if *entries != 0 {
+            write!(f, "× {entries} ")?;
         }
         write!(f, "at layer {found_at} of {n_layers}")?;
         if *dir_depth != 1 {

@@ -173,7 +173,8 @@ fn peers() -> BTreeMap<String, String> {
     let mut peers = BTreeMap::new();
     let aufs = crate::driver::aufs_binary();
     let programs = ["fuse-overlayfs", "unionfs"].into_iter().map(|it| (it, find_program(it)));
-    for (name, program) in programs.chain([("aufs", aufs)]) {
+    let own = [("fuse-overlayfs-2", crate::driver::fuse_overlayfs_2_binary()), ("aufs", aufs)];
+    for (name, program) in programs.chain(own) {
         let Some(output) = program.and_then(|it| Command::new(it).arg("--version").output().ok()) else {
             continue;
         };

@@ -9,6 +9,7 @@
 //! LAYER/data/warm                          lowest layer only: touched before timing
 //! LAYER/data/copy-up-4K-8-fresh-17         a measured file, directory depth 1
 //! LAYER/deep/chmod-4K-8-fresh-d4/17/2/3/f  a measured file, directory depth 4 and own parents
+//! LAYER/data/walk-1K-8-hot-n10000-0/d5/f5  a file of a measured tree
 //! ```
 
 use std::collections::BTreeMap;
@@ -22,8 +23,10 @@ use crate::cell::{Params, TreeContent, TreeKey};
 use crate::error::{At as _, BenchError, BenchErrorKind, Result};
 use crate::matrix::expand::PlannedCell;
 use crate::model;
+use crate::model::Lower;
 use crate::pattern::{Extent, Pattern};
 use crate::size::short_bytes;
+use crate::tree::Tree;
 
 /// Mode of measured files in their layer.
 pub const FILE_MODE: u32 = 0o644;
@@ -35,10 +38,12 @@ pub struct FileSpec {
     pub path: PathBuf,
     /// Number that its content carries.
     pub number: u64,
-    /// Its length, in bytes.
+    /// Its length, or that of each file of a tree, in bytes.
     pub len_bytes: u64,
     /// Its layer, from 1 for the topmost.
     pub found_at: u32,
+    /// Files that one sample works on, numbered from `number` on; 0 for a single file.
+    pub entries: u32,
 }
 
 /// Identity, length and time of the last change of a layer file.
@@ -69,8 +74,9 @@ pub const WARM_FILE: &str = "data/warm";
 
 /// Where file `index` of `params` lies below the root.
 fn path_of(params: &Params, index: u32) -> PathBuf {
-    let Params { model, file_bytes, found_at, dir_depth, cache, .. } = params;
-    let set = format!("{model}-{}-{found_at}-{}", short_bytes(*file_bytes), cache.as_str());
+    let Params { model, file_bytes, found_at, dir_depth, cache, entries, .. } = params;
+    let many = if *entries == 0 { String::new() } else { format!("-n{entries}") };
+    let set = format!("{model}-{}-{found_at}-{}{many}", short_bytes(*file_bytes), cache.as_str());
     if *dir_depth == 1 {
         return PathBuf::from(format!("data/{set}-{index}"));
     }
@@ -82,7 +88,7 @@ fn path_of(params: &Params, index: u32) -> PathBuf {
 /// The files that each parameter set of the tree `key` on `backing` needs.
 pub fn plan(cells: &[PlannedCell], backing: &str, key: TreeKey) -> BTreeMap<Params, Vec<FileSpec>> {
     let mut counts: BTreeMap<&Params, u32> = BTreeMap::new();
-    for PlannedCell { cell, files } in cells {
+    for PlannedCell { cell, files, .. } in cells {
         if cell.params.backing == backing && cell.params.tree() == key {
             let most = counts.entry(&cell.params).or_insert(*files);
             *most = (*files).max(*most);
@@ -93,8 +99,9 @@ pub fn plan(cells: &[PlannedCell], backing: &str, key: TreeKey) -> BTreeMap<Para
         let mut files = Vec::new();
         for index in 0..count {
             number += 1;
-            let (len_bytes, found_at) = (params.file_bytes, params.found_at);
-            files.push(FileSpec { path: path_of(params, index), number, len_bytes, found_at });
+            let (len_bytes, found_at, entries) = (params.file_bytes, params.found_at, params.entries);
+            files.push(FileSpec { path: path_of(params, index), number, len_bytes, found_at, entries });
+            number += u64::from(entries);
         }
         (params.clone(), files)
     };
@@ -105,9 +112,12 @@ pub fn plan(cells: &[PlannedCell], backing: &str, key: TreeKey) -> BTreeMap<Para
 pub fn planned_bytes(cells: &[PlannedCell], backing: &str) -> u64 {
     let mut trees: BTreeMap<(TreeKey, &Params), u64> = BTreeMap::new();
     let mut branch_bytes = 0;
-    for PlannedCell { cell, files } in cells.iter().filter(|it| it.cell.params.backing == backing) {
+    for PlannedCell { cell, files, .. } in cells.iter().filter(|it| it.cell.params.backing == backing) {
         let bytes = match cell.params.tree().content {
-            TreeContent::Files => u64::from(*files) * (cell.params.file_bytes + 8192),
+            TreeContent::Files | TreeContent::Large => {
+                let each = u64::from(cell.params.entries.max(1));
+                u64::from(*files) * each * (cell.params.file_bytes.next_multiple_of(4096) + 4096)
+            }
             TreeContent::Image => IMAGE_FILES * (IMAGE_FILE_BYTES + 4096),
         };
         branch_bytes += bytes;
@@ -133,9 +143,11 @@ impl LayerStack {
         // Missing names get their parents too: else a search would end early.
         let parent = |file: &FileSpec| file.path.parent().map(Path::to_owned).unwrap_or_default();
         let mut parents: Vec<PathBuf> = files.values().flatten().map(parent).collect();
+        parents.extend(trees(&files).flat_map(|(spec, tree)| tree.dirs(&spec.path)));
         parents.sort();
         parents.dedup();
         let at: Vec<&FileSpec> = measured(&files).collect();
+        let entries: Vec<(u32, PathBuf, u64, u64)> = entries(&files);
         dirs.par_iter().enumerate().try_for_each(|(index, dir)| {
             create_dirs(dir, &parents)?;
             write_file(&dir.join(format!("data/layer-{}", index + 1)), index as u64, 64, pattern)
@@ -143,6 +155,9 @@ impl LayerStack {
         at.par_iter().try_for_each(|file| {
             let dir = &dirs[file.found_at as usize - 1];
             write_file(&dir.join(&file.path), file.number, file.len_bytes, pattern)
+        })?;
+        entries.par_iter().try_for_each(|(found_at, path, number, len_bytes)| {
+            write_file(&dirs[*found_at as usize - 1].join(path), *number, *len_bytes, pattern)
         })?;
         if let Some(lowest) = dirs.last() {
             write_file(&lowest.join(WARM_FILE), 0, 4096, pattern)?;
@@ -152,7 +167,8 @@ impl LayerStack {
             let dir = &dirs[index as usize % dirs.len()];
             write_file(&dir.join(format!("data/image-{index}")), index, IMAGE_FILE_BYTES, pattern)?;
         }
-        let measured_bytes: u64 = at.iter().map(|file| file.len_bytes).sum();
+        let measured_bytes: u64 =
+            at.iter().map(|file| file.len_bytes).chain(entries.iter().map(|it| it.3)).sum();
         let tree_bytes = measured_bytes + image_files * IMAGE_FILE_BYTES + 64 * u64::from(n_layers) + 4096;
         Ok(Self { dirs, files, tree_bytes })
     }
@@ -179,10 +195,12 @@ impl LayerStack {
     ///
     /// `Incorrect`: a driver wrote into a layer. Else what reading reports.
     pub fn check_unchanged(&self, pattern: &Pattern) -> Result<()> {
-        measured(&self.files).par_bridge().try_for_each(|file| {
-            let path = self.lower_path(file);
+        let single = measured(&self.files).map(|it| (it.found_at, it.path.clone(), it.number, it.len_bytes));
+        let all: Vec<_> = single.chain(entries(&self.files)).collect();
+        all.par_iter().try_for_each(|(found_at, path, number, len_bytes)| {
+            let path = self.dirs[*found_at as usize - 1].join(path);
             let open = File::open(&path).at("open layer file", &path)?;
-            let difference = pattern.difference(&open, file.number, file.len_bytes, &[], Extent::Whole);
+            let difference = pattern.difference(&open, *number, *len_bytes, &[], Extent::Whole);
             let mode = open.metadata().at("stat layer file", &path)?.mode() & 0o7777;
             let changed = difference.at("read layer file", &path)?;
             let changed = changed.or((mode != FILE_MODE).then(|| format!("mode is {mode:o}")));
@@ -194,10 +212,30 @@ impl LayerStack {
     }
 }
 
-/// The files that exist, in contrast to the names that must be missing.
+/// The single files that exist, in contrast to trees and to the names that must be missing.
 fn measured(files: &BTreeMap<Params, Vec<FileSpec>>) -> impl Iterator<Item = &FileSpec> {
-    let exist = |params: &Params| model::by_name(&params.model).is_some_and(|it| it.has_files());
+    let exist = |params: &Params| model::by_name(&params.model).is_some_and(|it| it.lower() == Lower::File);
     files.iter().filter(move |(params, _)| exist(params)).flat_map(|(_, files)| files)
+}
+
+/// The measured trees.
+fn trees(files: &BTreeMap<Params, Vec<FileSpec>>) -> impl Iterator<Item = (&FileSpec, Tree<'_>)> {
+    files.iter().flat_map(|(params, specs)| {
+        let shape = match model::by_name(&params.model).map(|it| it.lower()) {
+            Some(Lower::Tree(shape)) => Some(shape),
+            _ => None,
+        };
+        specs.iter().filter_map(move |spec| Some((spec, Tree::new(spec, shape?))))
+    })
+}
+
+/// Every file of the measured trees: layer, path below it, number, length in bytes.
+fn entries(files: &BTreeMap<Params, Vec<FileSpec>>) -> Vec<(u32, PathBuf, u64, u64)> {
+    let of_tree = |(spec, tree): (&FileSpec, Tree<'_>)| {
+        let row = |(path, number)| (spec.found_at, path, number, spec.len_bytes);
+        tree.files(&spec.path).into_iter().map(row).collect::<Vec<_>>()
+    };
+    trees(files).flat_map(of_tree).collect()
 }
 
 fn create_dirs(layer: &Path, parents: &[PathBuf]) -> Result<()> {
@@ -234,10 +272,12 @@ mod tests {
             n_layers: 3,
             dir_depth,
             cache: Cache::Fresh,
+            entries: 0,
         };
         PlannedCell {
             cell: Cell { driver: "plain".to_owned(), options: "default".to_owned(), params },
             files,
+            blocks: u32::MAX,
         }
     }
 

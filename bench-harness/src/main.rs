@@ -14,6 +14,7 @@ mod cell;
 mod cli;
 mod driver;
 mod error;
+mod goals;
 mod host;
 mod layers;
 mod matrix;
@@ -25,6 +26,7 @@ mod sandbox;
 mod size;
 mod stats;
 mod suggest;
+mod tree;
 mod verbs;
 
 use std::process::ExitCode;

@@ -38,15 +38,36 @@ impl Default for Pattern {
 }
 
 impl Pattern {
-    /// Chunk `index` of the file numbered `number`.
-    fn chunk(&self, number: u64, index: u64) -> Vec<u8> {
-        let mut chunk = self.template.clone();
+    /// The first `len` bytes, at most 64 KiB, of chunk `index` of the file numbered `number`.
+    fn chunk(&self, number: u64, index: u64, len: usize) -> Vec<u8> {
+        let mut chunk = self.template[..len.max(18)].to_vec();
         chunk[2..10].copy_from_slice(&number.to_le_bytes());
         chunk[10..18].copy_from_slice(&index.to_le_bytes());
         if index == 0 {
             chunk[..2].fill(0);
         }
+        chunk.truncate(len);
         chunk
+    }
+
+    /// The whole content of file `number` when it has at most 64 KiB; longer ones are cut there.
+    pub fn small(&self, number: u64, len_bytes: u64) -> Vec<u8> {
+        self.chunk(number, 0, usize::try_from(len_bytes).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES))
+    }
+
+    /// `len_bytes` of chunks for [`Pattern::label`]; a multiple of 64 KiB.
+    pub fn step(&self, len_bytes: usize) -> Vec<u8> {
+        self.template.iter().copied().cycle().take(len_bytes).collect()
+    }
+
+    /// Makes `buffer` the part of file `number` that begins at byte `at`, a multiple of 64 KiB.
+    pub fn label(&self, buffer: &mut [u8], number: u64, at: u64) {
+        let first = at / CHUNK_BYTES as u64;
+        for (index, chunk) in (first..).zip(buffer.chunks_exact_mut(CHUNK_BYTES)) {
+            chunk[..2].copy_from_slice(if index == 0 { &[0; 2] } else { &self.template[..2] });
+            chunk[2..10].copy_from_slice(&number.to_le_bytes());
+            chunk[10..18].copy_from_slice(&index.to_le_bytes());
+        }
     }
 
     /// Writes the `len_bytes` of file `number` to `file`.
@@ -56,7 +77,7 @@ impl Pattern {
     /// What `write(2)` reports.
     pub fn write(&self, file: &mut File, number: u64, len_bytes: u64) -> io::Result<()> {
         for (index, chunk_len) in chunks(len_bytes) {
-            file.write_all(&self.chunk(number, index)[..chunk_len])?;
+            file.write_all(&self.chunk(number, index, chunk_len))?;
         }
         Ok(())
     }
@@ -85,14 +106,15 @@ impl Pattern {
             if !index.is_multiple_of(stride) && index + 1 != n_chunks {
                 continue;
             }
-            let mut expected = self.chunk(number, index);
+            let mut expected = self.chunk(number, index, chunk_len);
             if index == 0 {
-                expected[..stamp.len()].copy_from_slice(stamp);
+                let stamped = stamp.len().min(chunk_len);
+                expected[..stamped].copy_from_slice(&stamp[..stamped]);
             }
             let at = index * CHUNK_BYTES as u64;
             file.read_exact_at(&mut buffer[..chunk_len], at)?;
             // One comparison of the whole first: byte by byte would cost more than the copy-up.
-            if buffer[..chunk_len] == expected[..chunk_len] {
+            if buffer[..chunk_len] == expected[..] {
                 continue;
             }
             if let Some(byte) = (0..chunk_len).find(|&it| buffer[it] != expected[it]) {
@@ -136,6 +158,21 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn steps_and_small_files_are_parts_of_the_same() {
+        let pattern = Pattern::default();
+        let file = file_of(&pattern, 9, 2 << 20);
+        let mut buffer = pattern.step(1 << 20);
+        for at in [0, 1 << 20] {
+            let mut found = vec![0; 1 << 20];
+            pattern.label(&mut buffer, 9, at);
+            file.read_exact_at(&mut found, at).unwrap();
+            assert!(found == buffer, "at {at}");
+            assert!(at != 0 || pattern.small(9, 4096) == found[..4096]);
+        }
+        assert_eq!(pattern.small(9, 5).len(), 5);
     }
 
     #[test]

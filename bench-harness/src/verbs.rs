@@ -10,7 +10,7 @@ use crate::cell::Subject;
 use crate::cli::{ListArgs, MatrixArgs, ReportArgs, RunArgs, Verb, VerifyArgs};
 use crate::error::{At as _, BenchError, BenchErrorKind, Exit, Result};
 use crate::matrix::Matrix;
-use crate::matrix::expand::{PlannedCell, cells, subjects};
+use crate::matrix::expand::{PlannedCell, cells, cuts, subjects};
 use crate::run::interrupt::Interrupt;
 use crate::run::journal::{Ending, RunRecord};
 use crate::run::{Outcome, Plan};
@@ -32,7 +32,7 @@ pub fn execute(verb: &Verb) -> Result<Exit> {
 }
 
 /// The matrix and its cells, less the drivers that are not wanted.
-fn planned(args: &MatrixArgs) -> Result<(Matrix, Vec<PlannedCell>)> {
+fn planned(args: &MatrixArgs, budget: Option<Duration>) -> Result<(Matrix, Vec<PlannedCell>)> {
     let matrix = Matrix::load(&args.matrix)?;
     for name in &args.drivers {
         let config = |message| Err(BenchError::new("choose driver", name, BenchErrorKind::Config(message)));
@@ -43,7 +43,8 @@ fn planned(args: &MatrixArgs) -> Result<(Matrix, Vec<PlannedCell>)> {
             return config(format!("matrix {} does not have it", matrix.name));
         }
     }
-    let cells = cells(&matrix, &args.drivers);
+    let budget_seconds = budget.map_or(matrix.budget, |it| it.as_secs_f64());
+    let cells = cells(&matrix, &args.drivers, budget_seconds);
     Ok((matrix, cells))
 }
 
@@ -63,7 +64,7 @@ struct ListedDriver {
 }
 
 fn list(args: &ListArgs) -> Result<Exit> {
-    let (matrix, cells) = planned(&args.matrix)?;
+    let (matrix, cells) = planned(&args.matrix, None)?;
     sandbox::enter()?;
     let scratch = backing::scratch(&args.matrix.backing)?;
     let wanted = |it: &Subject| args.matrix.drivers.is_empty() || args.matrix.drivers.contains(&it.driver);
@@ -88,7 +89,7 @@ fn list(args: &ListArgs) -> Result<Exit> {
 }
 
 fn run(args: &RunArgs) -> Result<Exit> {
-    let (matrix, cells) = planned(&args.matrix)?;
+    let (matrix, cells) = planned(&args.matrix, args.budget)?;
     let interrupt = Interrupt::install()?;
     sandbox::enter()?;
     let budget = args.budget.unwrap_or(Duration::from_secs_f64(matrix.budget));
@@ -97,6 +98,8 @@ fn run(args: &RunArgs) -> Result<Exit> {
         run::resume(&out, &args.matrix.backing, budget, &interrupt)?
     } else {
         let plan = Plan {
+            cuts: cuts(&matrix, budget.as_secs_f64()),
+            goals: matrix.goals,
             matrix: matrix.name,
             cells,
             blocks_max: matrix.blocks_max,
@@ -132,6 +135,9 @@ fn tell(outcome: &Outcome) {
         Some(Ending::Interrupted) => "interrupted; --resume continues",
         None => "cut off",
     };
+    for cut in &record.header.cuts {
+        eprintln!("left out for this budget: {cut}");
+    }
     eprintln!("{} blocks of {} cells ({why})", record.n_complete(), record.header.cells.len());
 }
 
@@ -143,12 +149,14 @@ fn report(args: &ReportArgs) -> Result<Exit> {
 }
 
 fn verify(args: &VerifyArgs) -> Result<Exit> {
-    let (matrix, mut cells) = planned(&args.matrix)?;
+    let (matrix, mut cells) = planned(&args.matrix, None)?;
     let interrupt = Interrupt::install()?;
     sandbox::enter()?;
     cells.iter_mut().for_each(|it| it.files = 1);
     let out = tempfile::tempdir().at("create", "run directory")?;
     let plan = Plan {
+        cuts: Vec::new(),
+        goals: None,
         matrix: matrix.name,
         cells,
         blocks_max: 1,

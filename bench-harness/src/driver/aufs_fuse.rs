@@ -11,7 +11,25 @@ use super::{Branch, Driver, Imported, View};
 use crate::error::{At as _, BenchError, BenchErrorKind, Result};
 use crate::layers::LayerStack;
 
-/// Our union; `default` is `data=auto`, `cached` keeps data in the union's own page cache.
+/// Option sets, and what each gives to `aufs mount -o`.
+const SETS: [(&str, &str); 4] = [
+    ("default", "data=auto"),
+    ("passthrough", "data=passthrough"),
+    ("noopen", "data=noopen"),
+    ("cached", "data=cached"),
+];
+
+static SET_NAMES: [&str; SETS.len()] = {
+    let mut names = [""; SETS.len()];
+    let mut index = 0;
+    while index < SETS.len() {
+        names[index] = SETS[index].0;
+        index += 1;
+    }
+    names
+};
+
+/// Our union over FUSE.
 #[derive(Debug)]
 pub struct AufsFuse;
 
@@ -29,7 +47,7 @@ impl Driver for AufsFuse {
     }
 
     fn options(&self) -> &'static [&'static str] {
-        &["default", "cached"]
+        &SET_NAMES
     }
 
     fn needs(&self, _options: &str) -> Result<(), String> {
@@ -41,6 +59,10 @@ impl Driver for AufsFuse {
         Ok(())
     }
 
+    fn has_server(&self) -> bool {
+        true
+    }
+
     fn import(&self, layers: &LayerStack, _home: &Path) -> Result<Imported> {
         Ok(Imported::stacked(layers))
     }
@@ -50,14 +72,17 @@ impl Driver for AufsFuse {
         let aufs = aufs_binary().ok_or_else(|| BenchError::new("find", "aufs", missing()))?;
         let mut command = Command::new(&aufs);
         command.arg("mount").args(branch_arguments(imported, &branch)?);
-        command.arg("-o").arg(if options == "cached" { "data=cached" } else { "data=auto" });
+        if let Some((_, mount_options)) = SETS.iter().find(|it| it.0 == options) {
+            command.arg("-o").arg(mount_options);
+        }
         let log = branch.home.join("log");
         let stderr = File::create(&log).at("create", &log)?;
         // Files, not pipes: a server that kept one open would make us wait for ever.
         command.arg(&branch.target).stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
         let status = command.status().at("run", &aufs)?;
         if !status.success() {
-            let reason = BenchErrorKind::Tool(format!("{status}: {}", last_words(&log)));
+            // Refused: the trial of a driver then gives the command's own words as the reason of a skip.
+            let reason = BenchErrorKind::Refused(format!("{} ({status})", last_words(&log)));
             return Err(BenchError::new("run aufs mount on", &branch.target, reason));
         }
         Ok(View::aufs(branch, aufs))

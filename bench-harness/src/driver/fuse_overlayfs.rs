@@ -23,22 +23,30 @@ impl Driver for FuseOverlayfs {
         found.ok_or_else(|| "not installed; apt-get install fuse-overlayfs".to_owned())
     }
 
+    fn has_server(&self) -> bool {
+        true
+    }
+
     fn import(&self, layers: &LayerStack, _home: &Path) -> Result<Imported> {
         Ok(Imported::stacked(layers))
     }
 
     fn mount(&self, _options: &str, imported: &Imported, branch: Branch) -> Result<View> {
-        let mut option = OsString::from("lowerdir=");
-        for (index, layer) in imported.layers.iter().enumerate() {
-            option.push(if index == 0 { "" } else { ":" });
-            option.push(layer);
-        }
-        for (key, dir) in [(",upperdir=", &branch.upper), (",workdir=", &branch.work)] {
-            option.push(key);
-            option.push(dir);
-        }
-        let mut command = Command::new("fuse-overlayfs");
-        command.arg("-f").arg("-o").arg(option).arg(&branch.target);
-        server::start(command, branch)
+        mount(Command::new("fuse-overlayfs"), imported, branch)
     }
+}
+
+/// Mounts with `command`, which takes the options of fuse-overlayfs.
+pub(super) fn mount(mut command: Command, imported: &Imported, branch: Branch) -> Result<View> {
+    let mut option = OsString::from("lowerdir=");
+    for (index, layer) in imported.layers.iter().enumerate() {
+        option.push(if index == 0 { "" } else { ":" });
+        option.push(layer);
+    }
+    for (key, dir) in [(",upperdir=", &branch.upper), (",workdir=", &branch.work)] {
+        option.push(key);
+        option.push(dir);
+    }
+    command.arg("-f").arg("-o").arg(option).arg(&branch.target);
+    server::start(command, branch)
 }

@@ -7,6 +7,7 @@ mod aufs_fuse;
 mod aufs_kernel;
 mod flat;
 mod fuse_overlayfs;
+mod fuse_overlayfs_2;
 mod overlayfs;
 mod plain;
 mod reflink;
@@ -21,6 +22,7 @@ use std::path::{Path, PathBuf};
 
 pub use aufs_fuse::aufs_binary;
 pub use flat::{empty_trees, remove_trees};
+pub use fuse_overlayfs_2::fuse_overlayfs_2_binary;
 pub use view::{Branch, View};
 
 use crate::cell::{TreeContent, TreeKey};
@@ -59,6 +61,11 @@ pub trait Driver: Send + Sync + fmt::Debug {
     /// The mount was refused, or the driver's process ended before it was up.
     fn mount(&self, options: &str, imported: &Imported, branch: Branch) -> Result<View>;
 
+    /// Whether a process of its own serves the mount.
+    fn has_server(&self) -> bool {
+        false
+    }
+
     /// Whether each mount starts from the layers again; a plain directory keeps its changes.
     fn renews(&self) -> bool {
         true
@@ -95,6 +102,7 @@ static ALL: &[&dyn Driver] = &[
     &aufs_fuse::AufsFuse,
     &aufs_kernel::AufsKernel,
     &fuse_overlayfs::FuseOverlayfs,
+    &fuse_overlayfs_2::FuseOverlayfs2,
     &unionfs_fuse::UnionfsFuse,
 ];
 

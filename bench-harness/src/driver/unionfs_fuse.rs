@@ -23,6 +23,10 @@ impl Driver for UnionfsFuse {
         found.ok_or_else(|| "not installed; apt-get install unionfs-fuse".to_owned())
     }
 
+    fn has_server(&self) -> bool {
+        true
+    }
+
     fn import(&self, layers: &LayerStack, _home: &Path) -> Result<Imported> {
         Ok(Imported::stacked(layers))
     }

@@ -12,6 +12,7 @@ use tracing::warn;
 
 use super::server;
 use crate::error::{At as _, BenchError, BenchErrorKind, Result};
+use aufs_mount::unmount::SERVER_XATTR;
 
 /// Empty directories for one mount: the writable branch, a work directory, the mount point.
 #[derive(Debug, Clone)]
@@ -86,11 +87,29 @@ impl View {
         Self { root: branch.target, upper: Some(branch.upper), holder: Holder::Aufs(aufs) }
     }
 
-    /// Memory that our child holds resident, in bytes.
+    /// The process that serves the mount: our child, or the one that the root of ours names.
+    fn serving(&self) -> Option<procfs::process::Process> {
+        let pid = match &self.holder {
+            Holder::Nothing | Holder::Kernel => return None,
+            Holder::Server(child) => i32::try_from(child.id()).ok()?,
+            Holder::Aufs(_) => {
+                let mut value = [0; 32];
+                let len = rustix::fs::getxattr(&self.root, SERVER_XATTR, &mut value[..]).ok()?;
+                std::str::from_utf8(&value[..len]).ok()?.trim().parse().ok()?
+            }
+        };
+        procfs::process::Process::new(pid).ok()
+    }
+
+    /// Memory that the mount's server holds resident, in bytes; `None` where the kernel serves.
     pub fn server_rss_bytes(&self) -> Option<u64> {
-        let Holder::Server(child) = &self.holder else { return None };
-        let status = procfs::process::Process::new(i32::try_from(child.id()).ok()?).ok()?.status().ok()?;
-        status.vmrss.map(|kib| kib * 1024)
+        self.serving()?.status().ok()?.vmrss.map(|kib| kib * 1024)
+    }
+
+    /// The server's proportional share of the memory it maps, in bytes; `None` where the kernel serves.
+    pub fn server_pss_bytes(&self) -> Option<u64> {
+        let rollup = self.serving()?.smaps_rollup().ok()?;
+        rollup.memory_map_rollup.iter().find_map(|it| it.extension.map.get("Pss").copied())
     }
 
     /// Unmounts, and waits until the server has ended.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::cell::{Cell, Params, Subject};
 use crate::matrix::{Group, Matrix};
 use crate::model;
+use crate::size::short_bytes;
 
 /// A cell, and how many files it takes in each block.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,22 +19,63 @@ pub struct PlannedCell {
     pub cell: Cell,
     /// Samples in each block.
     pub files: u32,
+    /// Measured in the blocks below this number only.
+    #[serde(default = "every_block", skip_serializing_if = "is_every_block")]
+    pub blocks: u32,
 }
 
-/// All cells of `matrix`, sorted; `only` keeps the drivers it names, if any.
+fn every_block() -> u32 {
+    u32::MAX
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_every_block(blocks: &u32) -> bool {
+    *blocks == u32::MAX
+}
+
+/// All cells of `matrix` within `budget` seconds, sorted; `only` keeps the drivers it names, if any.
 ///
-/// A cell that several groups name appears once, with the largest file count.
-pub fn cells(matrix: &Matrix, only: &[String]) -> Vec<PlannedCell> {
-    let mut planned = BTreeMap::new();
+/// A cell that several groups name appears once, with the largest counts of files and blocks.
+pub fn cells(matrix: &Matrix, only: &[String], budget: f64) -> Vec<PlannedCell> {
+    let mut planned: BTreeMap<Cell, (u32, u32)> = BTreeMap::new();
     let wanted = |name: &String| only.is_empty() || only.contains(name);
-    for subject in subjects(matrix).into_iter().filter(|subject| wanted(&subject.driver)) {
-        for (params, files) in all_params(matrix) {
-            let Subject { driver, options } = subject.clone();
-            let most = planned.entry(Cell { driver, options, params }).or_insert(files);
-            *most = files.max(*most);
+    for group in matrix.group.iter().filter(|it| it.fits(budget)) {
+        let own = |name: &String| group.drivers.is_empty() || group.drivers.contains(name);
+        let subjects = subjects(matrix).into_iter().filter(|it| wanted(&it.driver) && own(&it.driver));
+        for Subject { driver, options } in subjects {
+            for params in params_of(group, &matrix.backing) {
+                let cell = Cell { driver: driver.clone(), options: options.clone(), params };
+                let (files, blocks) = planned.entry(cell).or_default();
+                *files = group.files.max(*files);
+                *blocks = group.blocks.max(*blocks);
+            }
         }
     }
-    planned.into_iter().map(|(cell, files)| PlannedCell { cell, files }).collect()
+    planned.into_iter().map(|(cell, (files, blocks))| PlannedCell { cell, files, blocks }).collect()
+}
+
+/// What `budget` seconds are too short for, in words.
+pub fn cuts(matrix: &Matrix, budget: f64) -> Vec<String> {
+    let short = |it: &&Group| it.budget_min.is_some_and(|min| budget < min);
+    let words = |it: &Group| {
+        let min = it.budget_min.unwrap_or_default() / 60.0;
+        let sizes: Vec<String> = it.sizes.iter().map(|size| short_bytes(*size)).collect();
+        let mut what = format!("{} of {}", it.models.join(", "), sizes.join(", "));
+        let many = |name: &&str| model::by_name(name).is_some_and(|it| it.takes_many());
+        if it.models.iter().map(String::as_str).any(|name| many(&name)) {
+            let entries: Vec<String> = it.entries.iter().map(ToString::to_string).collect();
+            what += &format!(" with {} files", entries.join(", "));
+        }
+        format!("{what} (from a budget of {min} min on)")
+    };
+    matrix.group.iter().filter(short).map(words).collect()
+}
+
+impl Group {
+    /// Whether the group is part of a run of `budget` seconds.
+    fn fits(&self, budget: f64) -> bool {
+        self.budget_min.is_none_or(|min| min <= budget) && self.budget_below.is_none_or(|end| budget < end)
+    }
 }
 
 /// Each driver with each of its option sets, in the order of the file.
@@ -43,29 +85,28 @@ pub fn subjects(matrix: &Matrix) -> Vec<Subject> {
     pairs.map(|(driver, options)| Subject { driver, options }).collect()
 }
 
-fn all_params(matrix: &Matrix) -> Vec<(Params, u32)> {
-    let mut all = Vec::new();
-    for backing in &matrix.backing {
-        for group in &matrix.group {
-            for model in &group.models {
-                all.extend(group_params(group, model, backing).into_iter().map(|it| (it, group.files)));
-            }
-        }
-    }
-    all
+/// The parameters of `group` on its own backings, else on those of the matrix.
+fn params_of(group: &Group, backings: &[String]) -> Vec<Params> {
+    let backings = if group.backing.is_empty() { backings } else { &group.backing };
+    let pairs = backings.iter().flat_map(|backing| group.models.iter().map(move |model| (backing, model)));
+    pairs.flat_map(|(backing, model)| group_params(group, model, backing)).collect()
 }
 
 /// The cross of one group for one model; axes that the model does not have are left at one value.
 fn group_params(group: &Group, model: &str, backing: &str) -> Vec<Params> {
-    let has_files = model::by_name(model).is_some_and(|it| it.has_files());
-    let sizes: &[u64] = if has_files { &group.sizes } else { &[0] };
+    let known = model::by_name(model);
+    let sizes: &[u64] = if known.is_some_and(|it| it.is_sized()) { &group.sizes } else { &[0] };
+    let many: &[u32] = if known.is_some_and(|it| it.takes_many()) { &group.entries } else { &[0] };
     let mut all = Vec::new();
     for &file_bytes in sizes {
         for (found_at, n_layers) in layers(group) {
             for &dir_depth in &group.dir_depth {
-                for &cache in &group.cache {
+                for (&cache, &entries) in group.cache.iter().flat_map(|it| many.iter().map(move |n| (it, n)))
+                {
                     let (model, backing) = (model.to_owned(), backing.to_owned());
-                    all.push(Params { model, backing, file_bytes, found_at, n_layers, dir_depth, cache });
+                    let axes =
+                        Params { model, backing, file_bytes, found_at, n_layers, dir_depth, cache, entries };
+                    all.push(axes);
                 }
             }
         }
@@ -129,7 +170,7 @@ mod tests {
 
     #[test]
     fn groups_cross_and_merge() {
-        let cells = cells(&example(), &[]);
+        let cells = cells(&example(), &[], 60.0);
         // Three subjects; copy-up 2 sizes × 2 layers, lookup-missing 1 × 2.
         assert_eq!(cells.len(), 3 * (4 + 2));
         let merged: Vec<u32> = cells
@@ -143,15 +184,33 @@ mod tests {
     }
 
     #[test]
+    fn groups_choose_backings_drivers_and_budgets() {
+        let mut matrix = example();
+        matrix.group[1].backing = vec!["tmpfs".to_owned()];
+        matrix.group[1].drivers = vec!["plain".to_owned()];
+        matrix.group[1].blocks = 2;
+        matrix.group[1].budget_min = Some(60.0);
+        matrix.group[0].budget_below = Some(100.0);
+        for (budget, n_cells, n_cuts) in [(59.9, 18, 1), (60.0, 19, 0), (100.0, 1, 0)] {
+            assert_eq!(cells(&matrix, &[], budget).len(), n_cells, "{budget}");
+            assert_eq!(cuts(&matrix, budget).len(), n_cuts, "{budget}");
+        }
+        let own = cells(&matrix, &[], 100.0).remove(0);
+        assert_eq!((own.cell.params.backing.as_str(), own.cell.driver.as_str()), ("tmpfs", "plain"));
+        assert_eq!(own.blocks, 2);
+        assert_eq!(cuts(&matrix, 1.0), ["copy-up of 4K (from a budget of 1 min on)"]);
+    }
+
+    #[test]
     fn drivers_can_be_chosen() {
-        let cells = cells(&example(), &["plain".to_owned()]);
+        let cells = cells(&example(), &["plain".to_owned()], 60.0);
         assert_eq!(cells.len(), 6);
         assert!(cells.iter().all(|it| it.cell.driver == "plain"));
     }
 
     #[test]
     fn expansion_is_the_same_each_time() {
-        assert_eq!(cells(&example(), &[]), cells(&example(), &[]));
+        assert_eq!(cells(&example(), &[], 60.0), cells(&example(), &[], 60.0));
     }
 
     #[test]

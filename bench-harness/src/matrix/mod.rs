@@ -14,7 +14,7 @@ use serde::Deserialize;
 use crate::cell::Cache;
 use crate::error::{At as _, BenchError, BenchErrorKind, Result};
 use crate::size::{parse_bytes, parse_seconds};
-use crate::{backing, driver, model, suggest};
+use crate::{backing, driver, goals, model, suggest};
 
 /// A matrix file, checked.
 #[derive(Debug, Clone, Deserialize)]
@@ -33,6 +33,9 @@ pub struct Matrix {
     /// Where layers and branches lie.
     #[serde(default = "backing_default")]
     pub backing: Vec<String>,
+    /// The built-in goals that the report of a run judges.
+    #[serde(default)]
+    pub goals: Option<String>,
     /// Who is measured.
     pub driver: Vec<DriverRow>,
     /// What is measured; a cell named by several groups is measured once.
@@ -72,6 +75,24 @@ pub struct Group {
     pub cache: Vec<Cache>,
     /// Files measured in each block, hence samples of each cell and block.
     pub files: u32,
+    /// Files that one sample works on, for models that take many.
+    #[serde(default = "entries_default")]
+    pub entries: Vec<u32>,
+    /// Only on these backings; on all of the matrix without it.
+    #[serde(default)]
+    pub backing: Vec<String>,
+    /// Only these drivers; all of the matrix without it.
+    #[serde(default)]
+    pub drivers: Vec<String>,
+    /// Measured in this many blocks at most.
+    #[serde(default = "blocks_default")]
+    pub blocks: u32,
+    /// Left out of runs with a smaller budget, in seconds; the report says so.
+    #[serde(default, deserialize_with = "some_seconds")]
+    pub budget_min: Option<f64>,
+    /// Left out of runs with this budget or more, in seconds: the small form of another group.
+    #[serde(default, deserialize_with = "some_seconds")]
+    pub budget_below: Option<f64>,
 }
 
 /// Most layers of a stack, the highest that any matrix of ours uses.
@@ -89,12 +110,24 @@ fn depths_default() -> Vec<u32> {
 fn sizes_default() -> Vec<u64> {
     vec![4096]
 }
+fn entries_default() -> Vec<u32> {
+    vec![1000]
+}
+fn blocks_default() -> u32 {
+    u32::MAX
+}
 fn caches_default() -> Vec<Cache> {
     vec![Cache::Fresh]
 }
 
 fn seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<f64, D::Error> {
     parse_seconds(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+}
+
+fn some_seconds<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<Option<f64>, D::Error> {
+    seconds(deserializer).map(Some)
 }
 
 fn sizes<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Vec<u64>, D::Error> {
@@ -156,7 +189,17 @@ impl Matrix {
             if let Some(name) = group.models.iter().find(|name| model::by_name(name).is_none()) {
                 return Err(wrong(name, suggest::unknown("model", name, &model::names())));
             }
+            if let Some(name) = group.backing.iter().find(|name| !backing::NAMES.contains(&name.as_str())) {
+                return Err(wrong(name, suggest::unknown("backing", name, backing::NAMES)));
+            }
+            let rows: Vec<&str> = self.driver.iter().map(|row| row.name.as_str()).collect();
+            if let Some(name) = group.drivers.iter().find(|name| !rows.contains(&name.as_str())) {
+                return Err(wrong(name, suggest::unknown("driver of this matrix", name, &rows)));
+            }
             group.check_ranges().map_err(|(key, message)| wrong(key, message))?;
+        }
+        if let Some(name) = self.goals.as_ref().filter(|name| goals::text(name).is_none()) {
+            return Err(wrong(name, suggest::unknown("goals", name, &goals::names())));
         }
         if self.driver.is_empty() || self.group.is_empty() || self.blocks_max == 0 {
             return Err("a matrix needs at least one driver, one group and one block".to_owned());
@@ -180,6 +223,12 @@ impl Group {
         }
         if !(1..=4096).contains(&self.files) {
             return Err(("files", format!("{} files in each block is outside 1 to 4096", self.files)));
+        }
+        if let Some(entries) = self.entries.iter().find(|entries| !(1..=1_000_000).contains(*entries)) {
+            return Err(("entries", format!("{entries} files of a sample is outside 1 to 1000000")));
+        }
+        if self.blocks == 0 {
+            return Err(("blocks", "a group needs at least one block".to_owned()));
         }
         let tallest = self.n_layers.iter().max().copied().unwrap_or(u32::MAX);
         if self.found_at.iter().all(|found_at| tallest < *found_at) {

@@ -23,7 +23,7 @@ fn built_in_matrices_are_good() {
     for name in builtin::names() {
         let matrix = Matrix::load(name).unwrap();
         assert_eq!(matrix.name, name);
-        assert!(!expand::cells(&matrix, &[]).is_empty(), "{name}");
+        assert!(!expand::cells(&matrix, &[], matrix.budget).is_empty(), "{name}");
     }
 }
 
@@ -40,6 +40,14 @@ fn errors_name_the_line_and_the_word() {
         ("\"dir\"", "\"loop:ext5\"", &["line 4", "unknown backing", "\"loop:ext4\""]),
         ("[1]", "[0]", &["line 13", "layer 0 is outside"]),
         ("files = 2", "files = 0", &["line 14", "outside 1 to 4096"]),
+        ("files = 2", "files = 2\nentries = [0]", &["line 15", "outside 1 to 1000000"]),
+        (
+            "files = 2",
+            "files = 2\ndrivers = [\"plain\"]",
+            &["line 15", "unknown driver of this matrix \"plain\""],
+        ),
+        ("files = 2", "files = 2\nbudget_min = \"soon\"", &["line 15", "not a duration"]),
+        ("blocks_max = 2", "blocks_max = 2\ngoals = \"peer\"", &["line 4", "did you mean \"peers\"?"]),
         ("files = 2\n", "", &["missing field"]),
         ("name = \"good\"", "name = ", &["line 1"]),
     ] {

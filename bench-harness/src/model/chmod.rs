@@ -35,7 +35,7 @@ impl Model for Chmod {
         let changed = chmodat(bed.root(), &file.path, mode, AtFlags::empty());
         let elapsed_ns = elapsed_ns(start);
         changed.at("chmod", &file.path)?;
-        Ok(Timing { elapsed_ns, open_ns: None })
+        Ok(elapsed_ns.into())
     }
 
     fn check(&self, bed: &Bed<'_>, file: &FileSpec, extent: Extent) -> Result<()> {

@@ -29,7 +29,7 @@ pub(super) fn open_and_write(bed: &Bed<'_>, file: &FileSpec, offset: u64) -> Res
     let written = open.write_at(&stamp, offset);
     let elapsed_ns = elapsed_ns(start);
     written.at("write", &file.path)?;
-    Ok(Timing { elapsed_ns, open_ns: Some(open_ns) })
+    Ok(Timing { elapsed_ns, open_ns: Some(open_ns), metrics: Vec::new() })
 }
 
 impl Model for CopyUp {

@@ -33,7 +33,7 @@ impl Model for Lookup {
         let found = statat(bed.root(), &file.path, AtFlags::empty());
         let elapsed_ns = elapsed_ns(start);
         found.at("stat", &file.path)?;
-        Ok(Timing { elapsed_ns, open_ns: None })
+        Ok(elapsed_ns.into())
     }
 
     fn check(&self, bed: &Bed<'_>, file: &FileSpec, _extent: Extent) -> Result<()> {

@@ -5,7 +5,7 @@ use std::time::Instant;
 use rustix::fs::{AtFlags, statat};
 use rustix::io::Errno;
 
-use super::{Bed, Model, Timing};
+use super::{Bed, Lower, Model, Timing};
 use crate::cell::Cache;
 use crate::error::{At as _, Result};
 use crate::host::elapsed_ns;
@@ -22,7 +22,7 @@ impl LookupMissing {
         let found = statat(bed.root(), &file.path, AtFlags::empty());
         let elapsed_ns = elapsed_ns(start);
         match found {
-            Err(Errno::NOENT) => Ok(Timing { elapsed_ns, open_ns: None }),
+            Err(Errno::NOENT) => Ok(elapsed_ns.into()),
             Ok(_) => Err(bed.incorrect(file, "exists though no layer has it".to_owned())),
             Err(errno) => Err(errno).at("stat", &file.path),
         }
@@ -34,8 +34,8 @@ impl Model for LookupMissing {
         "lookup-missing"
     }
 
-    fn has_files(&self) -> bool {
-        false
+    fn lower(&self) -> Lower {
+        Lower::Nothing
     }
 
     fn prepare(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<()> {

@@ -2,15 +2,33 @@
 //!
 //! A new one is one file and one line in [`ALL`].
 
+mod bare_copy;
 mod chmod;
 mod copy_up;
+mod create;
+mod listing;
 mod lookup;
 mod lookup_missing;
 mod mount;
+mod page_cache;
+mod parallel;
+mod read_files;
+mod read_mapped;
+mod read_random;
+mod read_sequential;
+mod readdir;
+mod remove_tree;
 mod second_write;
+mod server_memory;
+mod unlink;
+mod untar;
+mod walk;
+mod write_random;
+mod write_sequential;
 
 use std::fmt;
 use std::fs::File;
+use std::io::Read as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -18,18 +36,40 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags, openat};
 
 use crate::cell::{Cache, Params};
-use crate::driver::{Driver, Imported, View};
+use crate::driver::{Branch, Driver, Imported, View};
 use crate::error::{At as _, BenchError, BenchErrorKind, Result};
 use crate::layers::{FileSpec, LayerStack};
 use crate::pattern::{Extent, Pattern};
+use crate::run::journal::Metric;
+use crate::tree::Shape;
 
 /// One timed repetition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timing {
     /// The whole, in ns.
     pub elapsed_ns: u64,
     /// The part until the file was open, in ns, for models that open one.
     pub open_ns: Option<u64>,
+    /// What was measured besides time.
+    pub metrics: Vec<(Metric, u64)>,
+}
+
+impl From<u64> for Timing {
+    /// A sample that took `elapsed_ns`, and nothing more to say.
+    fn from(elapsed_ns: u64) -> Self {
+        Self { elapsed_ns, open_ns: None, metrics: Vec::new() }
+    }
+}
+
+/// What a model needs in a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lower {
+    /// Nothing: names that no layer has.
+    Nothing,
+    /// One file for each sample.
+    File,
+    /// A tree of files for each sample.
+    Tree(Shape),
 }
 
 /// What is done to a file.
@@ -37,9 +77,19 @@ pub trait Model: Send + Sync + fmt::Debug {
     /// Name in matrices and reports.
     fn name(&self) -> &'static str;
 
-    /// Whether the model needs a file in a layer, so that file size is an axis of it.
-    fn has_files(&self) -> bool {
-        true
+    /// What lies in a layer for each sample.
+    fn lower(&self) -> Lower {
+        Lower::File
+    }
+
+    /// Whether file size is an axis of it.
+    fn is_sized(&self) -> bool {
+        self.lower() != Lower::Nothing
+    }
+
+    /// Whether one sample takes many files, so that their number is an axis of it.
+    fn takes_many(&self) -> bool {
+        matches!(self.lower(), Lower::Tree(_))
     }
 
     /// Why the model says nothing about `driver`, if it does not.
@@ -69,6 +119,15 @@ pub trait Model: Send + Sync + fmt::Debug {
     ///
     /// `Incorrect`, with what is wrong; else what reading reports.
     fn check(&self, bed: &Bed<'_>, file: &FileSpec, extent: Extent) -> Result<()>;
+
+    /// Takes away what the sample made, for drivers whose next block would find it. Untimed.
+    ///
+    /// # Errors
+    ///
+    /// Any I/O error.
+    fn restore(&self, _bed: &Bed<'_>, _file: &FileSpec) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// All models, in the order of tables.
@@ -79,6 +138,22 @@ static ALL: &[&dyn Model] = &[
     &lookup::Lookup,
     &lookup_missing::LookupMissing,
     &mount::Mount,
+    &readdir::Readdir,
+    &walk::Walk,
+    &read_files::ReadFiles,
+    &read_sequential::ReadSequential,
+    &write_sequential::WriteSequential,
+    &read_random::ReadRandom,
+    &write_random::WriteRandom,
+    &read_mapped::ReadMapped,
+    &bare_copy::BareCopy,
+    &create::Create,
+    &unlink::Unlink,
+    &untar::Untar,
+    &remove_tree::RemoveTree,
+    &parallel::Parallel,
+    &page_cache::PageCache,
+    &server_memory::ServerMemory,
 ];
 
 /// The model called `name`.
@@ -195,6 +270,24 @@ impl Bed<'_> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Checks that `path` below the root has the `len_bytes` of file `number`, at most 64 KiB.
+    fn check_small(&self, path: &Path, number: u64, len_bytes: u64) -> Result<()> {
+        let opened = openat(self.root(), path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        let mut found = Vec::new();
+        opened.map(File::from).at("open", path)?.read_to_end(&mut found).at("read", path)?;
+        if found == self.pattern.small(number, len_bytes) {
+            return Ok(());
+        }
+        let what = format!("{} bytes that are not those of file {number}", found.len());
+        Err(BenchError::new("check", self.view.root.join(path), BenchErrorKind::Incorrect(what)))
+    }
+
+    /// Shows the stack once more, on fresh branches.
+    fn mount_again(&self, name: &str) -> Result<View> {
+        let Mounting { driver, options, imported, home } = self.mounting;
+        driver.mount(options, imported, Branch::create(&home.join(name))?)
     }
 
     fn incorrect(&self, file: &FileSpec, what: String) -> BenchError {

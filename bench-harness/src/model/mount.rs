@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use super::{Bed, Model, Timing};
+use super::{Bed, Lower, Model, Timing};
 use crate::driver::{Branch, Driver};
 use crate::error::{At as _, Result};
 use crate::host::elapsed_ns;
@@ -21,8 +21,8 @@ impl Model for Mount {
         "mount"
     }
 
-    fn has_files(&self) -> bool {
-        false
+    fn lower(&self) -> Lower {
+        Lower::Nothing
     }
 
     fn refuses(&self, driver: &dyn Driver) -> Option<&'static str> {
@@ -41,7 +41,7 @@ impl Model for Mount {
             return Err(bed.incorrect(file, format!("{WARM_FILE} has {} bytes", stat.len())));
         }
         view.close()?;
-        Ok(Timing { elapsed_ns, open_ns: None })
+        Ok(elapsed_ns.into())
     }
 
     fn check(&self, _bed: &Bed<'_>, _file: &FileSpec, _extent: Extent) -> Result<()> {

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::goals::{Judged, place_text};
 use super::tables::backing_label;
 use crate::cell::{Cell, Params, Subject};
 use crate::driver;
-use crate::run::journal::{Ending, RunRecord};
+use crate::run::journal::{Ending, Metric, RunRecord};
 use crate::size::{human_bytes, human_ns};
 use crate::stats::order::Interval;
-use crate::stats::summary::{CellSummary, Ratio, Summary};
+use crate::stats::summary::{CellSummary, MetricSummary, Ratio, Summary};
 
 /// A table with a heading.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +19,7 @@ pub struct Table {
     /// What to know when reading it.
     pub note: String,
     /// Heads of the columns.
-    pub columns: Vec<&'static str>,
+    pub columns: Vec<String>,
     /// Texts of the cells.
     pub rows: Vec<Vec<String>>,
 }
@@ -46,6 +47,7 @@ const COLUMNS: &[&str] = &[
     "layer",
     "of",
     "dirs",
+    "files",
     "cache",
     "n",
     "p50",
@@ -59,13 +61,16 @@ const COLUMNS: &[&str] = &[
 
 impl Document {
     /// What `run` says.
-    pub fn of(summary: &Summary, run: &RunRecord) -> Self {
+    pub fn of(summary: &Summary, run: &RunRecord, goals: Option<&Judged>) -> Self {
         let host = &run.header.host;
+        let mut all = tables(summary, run);
+        all.extend(metrics(summary, run));
+        all.extend(goals.into_iter().flat_map(|it| it.tables(run)));
         Self {
             title: format!("Write layers on {}, Linux {}", host.label, host.kernel),
             warnings: warnings(run),
             facts: facts(run),
-            tables: tables(summary, run),
+            tables: all,
             skips: skips(run),
             errors: errors(run),
         }
@@ -93,6 +98,10 @@ fn warnings(run: &RunRecord) -> Vec<String> {
         Some(true) => {}
         Some(false) => warnings.push("A driver wrote into a layer. Trust nothing here.".to_owned()),
         None => warnings.push("The layers were not compared at the end.".to_owned()),
+    }
+    if !run.header.cuts.is_empty() {
+        let cuts = run.header.cuts.join("; ");
+        warnings.push(format!("A short run. Its budget left out: {cuts}."));
     }
     warnings
 }
@@ -152,7 +161,7 @@ fn tables(summary: &Summary, run: &RunRecord) -> Vec<Table> {
         Table {
             title: format!("{model} on {}", backing_label(run, backing)),
             note: note_of(model).to_owned(),
-            columns: COLUMNS.to_vec(),
+            columns: words(COLUMNS),
             rows: cells.into_iter().map(|it| row(it, summary)).collect(),
         }
     };
@@ -174,15 +183,46 @@ fn note_of(model: &str) -> &'static str {
         "lookup-missing" => {
             "stat of a name that no layer has: fresh for the first time on this mount, hot again."
         }
+        "readdir" => {
+            "A directory of many files opened, listed and closed: fresh for the first time on this mount, hot again."
+        }
+        "walk" => "A tree listed, and each of its entries looked at (lstat).",
+        "read-files" => "Each of many small files opened, read and closed; hot is the third pass over them.",
+        "read-sequential" => {
+            "A long file of a layer read from start to end in steps of 1 MiB, the file being open."
+        }
+        "write-sequential" => "A long file of the writable branch overwritten in steps of 1 MiB, and closed.",
+        "read-random" => {
+            "4096 reads of 4 KiB, or as many as the file has, at random places of a file of a layer."
+        }
+        "write-random" => {
+            "4096 writes of 4 KiB, or as many as the file has, at random places of a file of the writable branch, and close."
+        }
+        "read-mapped" => "A long file of a layer mapped and copied out.",
+        "bare-copy" => "The file of the layer copied by copy_file_range, without any driver.",
+        "create" => "A new file created, written and closed.",
+        "unlink" => "A file of the writable branch removed.",
+        "untar" => "Many small files unpacked into directories, with owner, mode and times.",
+        "remove-tree" => "A tree of a layer removed, one file after the other.",
+        "parallel" => {
+            "Sixteen threads that read, create and remove in a directory each; scaling_permille in metrics.csv."
+        }
+        "page-cache" => {
+            "A file of a layer read through a second mount, after a first has read it; cached_bytes in metrics.csv."
+        }
+        "server-memory" => {
+            "A first walk of a large tree on a mount of its own; the server's memory is in metrics.csv."
+        }
         _ => "From the call until a file of the lowest layer is found; vfs and reflink copy the tree here.",
     }
 }
 
 fn row(it: &CellSummary, summary: &Summary) -> Vec<String> {
-    let Params { file_bytes, found_at, n_layers, dir_depth, cache, .. } = &it.cell.params;
+    let Params { file_bytes, found_at, n_layers, dir_depth, cache, entries, .. } = &it.cell.params;
     let file = if *file_bytes == 0 { String::new() } else { human_bytes(*file_bytes as f64) };
     let mut row = vec![it.cell.subject().label(), file];
     row.extend([found_at, n_layers, dir_depth].map(ToString::to_string));
+    row.push(if *entries == 0 { String::new() } else { entries.to_string() });
     row.push(cache.as_str().to_owned());
     let Some(latency) = &it.latency else {
         row.push("0".to_owned());
@@ -204,7 +244,7 @@ fn row(it: &CellSummary, summary: &Summary) -> Vec<String> {
 }
 
 /// `1.23 (1.20 – 1.27)`.
-fn ratio_text(ratio: Ratio) -> String {
+pub(super) fn ratio_text(ratio: Ratio) -> String {
     let number = |value: f64| match value {
         // Two significant digits, however small.
         small if small < 0.1 => {
@@ -220,6 +260,38 @@ fn ratio_text(ratio: Ratio) -> String {
     }
 }
 
+/// What models measured besides time, where that is what they are for.
+fn metrics(summary: &Summary, run: &RunRecord) -> Option<Table> {
+    let row = |it: &MetricSummary| {
+        let shown = |value: f64| match it.metric {
+            Metric::Scaling => format!("{:.2}", value / 1e3),
+            _ => human_bytes(value),
+        };
+        let interval = it.p50_interval.map(|it| format!("{} – {}", shown(it.low), shown(it.high)));
+        let what = match it.metric {
+            Metric::Scaling => "times the throughput of one thread",
+            Metric::Cached => "page cache after two readers",
+            Metric::ServerIdlePss => "server after mounting (PSS)",
+            Metric::ServerWalkedPss => "server after the walk (PSS)",
+            Metric::ServerWalkedRss => "server after the walk (RSS)",
+            Metric::Upper | Metric::Tree | Metric::ServerRss => return None,
+        };
+        let place = place_text(&it.cell.params, run);
+        let row = [what.to_owned(), place, it.cell.subject().label(), it.n.to_string(), shown(it.p50)];
+        Some(row.into_iter().chain(interval.or(Some(String::new()))).collect::<Vec<_>>())
+    };
+    let mut rows: Vec<Vec<String>> = summary.metrics.iter().filter_map(row).collect();
+    rows.sort_by(|a, b| a[..2].cmp(&b[..2]));
+    let columns = words(&["what", "where", "driver", "n", "p50", "95 % interval"]);
+    let (title, note) = ("Besides time".to_owned(), "See metrics.csv for all.".to_owned());
+    (!rows.is_empty()).then_some(Table { title, note, columns, rows })
+}
+
+/// Heads of columns.
+pub(super) fn words(heads: &[&str]) -> Vec<String> {
+    heads.iter().map(ToString::to_string).collect()
+}
+
 fn skips(run: &RunRecord) -> Table {
     let row = |it: &crate::run::journal::Skip| {
         let model = it.model.clone().unwrap_or_else(|| "all".to_owned());
@@ -228,7 +300,7 @@ fn skips(run: &RunRecord) -> Table {
     Table {
         title: "Skipped".to_owned(),
         note: "Asked for, but not possible here.".to_owned(),
-        columns: vec!["driver", "backing", "models", "reason"],
+        columns: words(&["driver", "backing", "models", "reason"]),
         rows: run.header.skips.iter().map(row).collect(),
     }
 }
@@ -239,7 +311,7 @@ fn errors(run: &RunRecord) -> Table {
         title: "Errors".to_owned(),
         note: "A sample failed or its result was wrong. The cell has no numbers, not even those before."
             .to_owned(),
-        columns: vec!["cell", "error"],
+        columns: words(&["cell", "error"]),
         rows: run.errors().into_iter().map(row).collect(),
     }
 }

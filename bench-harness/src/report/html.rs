@@ -18,6 +18,8 @@ th, td { padding: .25em .7em; text-align: right; border-bottom: 1px solid #eee; 
 th { border-bottom: 2px solid #999; background: #fff; }
 th:first-child, td:first-child { text-align: left; }
 table.text td, table.text th { text-align: left; white-space: normal; }
+table.sentences td:last-child, table.sentences th:last-child { text-align: left; white-space: normal; min-width: 20em; }
+table.sentences td:nth-child(2), table.sentences th:nth-child(2) { text-align: left; }
 tbody tr:hover { background: #f5f9fc; }
 tbody tr.first td { border-top: 1px solid #aaa; }
 nav a { margin-right: 1em; }
@@ -61,18 +63,24 @@ pub fn page(document: &Document, figures: &[(String, String)]) -> String {
 
 fn table_text(table: &Table, index: usize) -> String {
     let is_text = table.columns.len() < 6;
-    let class = if is_text { " class=\"text\"" } else { "" };
+    // Sentences in the last column, as verdicts are, would make the table as wide as they are long.
+    let has_sentences = table.rows.iter().filter_map(|row| row.last()).any(|it| 40 < it.chars().count());
+    let class = match (is_text, has_sentences) {
+        (true, _) => " class=\"text\"",
+        (false, true) => " class=\"sentences\"",
+        (false, false) => "",
+    };
     let mut text = format!(
         "<h2 id=\"t{index}\">{}</h2>\n<p class=\"note\">{}</p>\n<div class=\"scroll\"><table{class}><thead><tr>",
         escaped(&table.title),
         escaped(&table.note)
     );
-    table.columns.iter().for_each(|it| text += &format!("<th>{it}</th>"));
+    table.columns.iter().for_each(|it| text += &format!("<th>{}</th>", escaped(it)));
     text += "</tr></thead><tbody>\n";
     let mut last: Option<&[String]> = None;
     for row in &table.rows {
-        // A line above each new set of parameters: columns 1 to 5 of a table of results.
-        let key = row.get(1..6);
+        // A line above each new set of parameters: columns 1 to 6 of a table of results.
+        let key = row.get(1..7);
         let first = !is_text && last.is_some() && last != key;
         last = key;
         text += if first { "<tr class=\"first\">" } else { "<tr>" };

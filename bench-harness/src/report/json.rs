@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::goals::{GoalJson, Judged, PeerJson};
 use crate::cell::{Cell, Subject};
 use crate::error::{At as _, Result};
 use crate::host::HostFacts;
@@ -19,6 +20,9 @@ struct Root<'a> {
     skips: &'a [Skip],
     cells: Vec<CellJson<'a>>,
     metrics: Vec<MetricJson<'a>>,
+    cuts: &'a [String],
+    goals: Vec<GoalJson<'a>>,
+    peers: Vec<PeerJson<'a>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -41,8 +45,9 @@ struct CellJson<'a> {
     histogram: Vec<(u64, u64, u64)>,
 }
 
+/// A ratio with its interval.
 #[derive(Debug, Serialize)]
-struct RatioJson {
+pub struct RatioJson {
     p50: f64,
     low: Option<f64>,
     high: Option<f64>,
@@ -66,7 +71,7 @@ struct MetricJson<'a> {
 /// # Errors
 ///
 /// A value cannot be written as JSON.
-pub fn summary_json(summary: &Summary, run: &RunRecord) -> Result<String> {
+pub fn summary_json(summary: &Summary, run: &RunRecord, goals: Option<&Judged>) -> Result<String> {
     let metric = |it: &crate::stats::summary::MetricSummary| (it.metric, it.n, it.p50, it.p50_interval);
     let metrics = summary.metrics.iter().map(|it| {
         let (metric, n, p50, interval) = metric(it);
@@ -82,6 +87,9 @@ pub fn summary_json(summary: &Summary, run: &RunRecord) -> Result<String> {
         skips: &run.header.skips,
         cells: summary.cells.iter().map(|it| cell_json(it, summary)).collect(),
         metrics: metrics.collect(),
+        cuts: &run.header.cuts,
+        goals: goals.map(Judged::goals_json).unwrap_or_default(),
+        peers: goals.map(Judged::peers_json).unwrap_or_default(),
     };
     pretty(&root)
 }
@@ -130,7 +138,7 @@ fn cell_json<'a>(it: &'a CellSummary, summary: &Summary) -> CellJson<'a> {
     }
 }
 
-fn ratio_json(ratio: Ratio) -> RatioJson {
+pub(super) fn ratio_json(ratio: Ratio) -> RatioJson {
     let (low, high) = ends(ratio.interval);
     RatioJson { p50: ratio.p50, low, high, blocks: ratio.n_blocks }
 }

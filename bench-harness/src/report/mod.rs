@@ -1,6 +1,7 @@
 //! Everything that is made from `samples.jsonl`: tables, plots, the page.
 
 mod document;
+mod goals;
 mod html;
 mod json;
 pub mod keep;
@@ -24,9 +25,10 @@ use crate::stats::summary::Summary;
 /// A file cannot be written, or a plot cannot be drawn.
 pub fn write(run: &RunRecord, out: &Path) -> Result<PathBuf> {
     let summary = Summary::of(run);
-    let document = document::Document::of(&summary, run);
+    let goals = goals::Judged::of(&summary, run)?;
+    let document = document::Document::of(&summary, run, goals.as_ref());
     save(&out.join("host.json"), &json::pretty(&run.header.host)?)?;
-    save(&out.join("summary.json"), &json::summary_json(&summary, run)?)?;
+    save(&out.join("summary.json"), &json::summary_json(&summary, run, goals.as_ref())?)?;
     save(&out.join("summary.csv"), &tables::summary_csv(&summary, run)?)?;
     save(&out.join("metrics.csv"), &tables::metrics_csv(&summary, run)?)?;
     let svgs = write_plots(&summary, run, &out.join("plots"))?;

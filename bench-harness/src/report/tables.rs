@@ -28,6 +28,7 @@ struct SummaryLine<'a> {
     p90_ns: Option<u64>,
     p99_ns: Option<u64>,
     max_ns: Option<u64>,
+    entries: u32,
 }
 
 /// A line of `metrics.csv`.
@@ -48,6 +49,7 @@ struct MetricLine<'a> {
     p50: f64,
     p50_low: Option<f64>,
     p50_high: Option<f64>,
+    entries: u32,
 }
 
 /// The backing as tables show it: the file system's type for a directory.
@@ -88,6 +90,7 @@ fn summary_line<'a>(it: &'a CellSummary, run: &RunRecord) -> SummaryLine<'a> {
         p90_ns: latency.and_then(|it| it.p90).map(whole),
         p99_ns: latency.and_then(|it| it.p99).map(whole),
         max_ns: latency.map(|it| whole(it.max)),
+        entries: params.entries,
     }
 }
 
@@ -118,6 +121,7 @@ fn metric_line<'a>(it: &'a MetricSummary, run: &RunRecord) -> MetricLine<'a> {
         p50: it.p50,
         p50_low: it.p50_interval.map(|it| it.low),
         p50_high: it.p50_interval.map(|it| it.high),
+        entries: params.entries,
     }
 }
 
@@ -135,8 +139,8 @@ fn csv_of<T: Serialize>(lines: impl Iterator<Item = T>, name: &str, columns: &st
 
 /// Columns of `summary.csv`; other programs rely on them.
 const SUMMARY_COLUMNS: &str = "driver,options,model,backing,file_bytes,found_at,n_layers,dir_depth,cache,\
-     n,p50_ns,p50_low_ns,p50_high_ns,p90_ns,p99_ns,max_ns";
+     n,p50_ns,p50_low_ns,p50_high_ns,p90_ns,p99_ns,max_ns,entries";
 
 /// Columns of `metrics.csv`; other programs rely on them.
 const METRIC_COLUMNS: &str = "driver,options,model,backing,file_bytes,found_at,n_layers,dir_depth,cache,\
-     metric,unit,n,p50,p50_low,p50_high";
+     metric,unit,n,p50,p50_low,p50_high,entries";

@@ -11,7 +11,7 @@ use crate::driver::{Branch, View};
 use crate::error::{At as _, BenchError, BenchErrorKind, Result};
 use crate::layers::{FileSpec, WARM_FILE};
 use crate::matrix::expand::{PlannedCell, order};
-use crate::model::{self, Bed, Model, Mounting};
+use crate::model::{self, Bed, Lower, Model, Mounting};
 use crate::pattern::Extent;
 use crate::run::bench::{Bench, known};
 use crate::run::interrupt::Interrupt;
@@ -66,7 +66,8 @@ impl Blocks<'_> {
         for index in order(self.seed, block, self.cells.len()) {
             self.interrupt.check()?;
             let cell = &self.cells[index].cell;
-            if let Some((view, home)) = views.get(&cell.stack()).filter(|_| !self.failed.contains(&index)) {
+            let due = self.is_due(index, block);
+            if let Some((view, home)) = views.get(&cell.stack()).filter(|_| due) {
                 let measured = self.measure_cell(index, block, view, home, journal);
                 if let Err(error) = measured {
                     self.fail(index, block, &error, journal)?;
@@ -86,10 +87,14 @@ impl Blocks<'_> {
         journal.append(&Record::Error { cell: index, block, message: error.line() })
     }
 
+    /// Whether block `block` measures the cell: it has not failed, and its group has that many blocks.
+    fn is_due(&self, index: usize, block: u32) -> bool {
+        block < self.cells[index].blocks && !self.failed.contains(&index)
+    }
+
     /// Mounts every stack on a fresh branch, in an order of its own.
     fn mount_all(&mut self, block: u32, journal: &mut Journal) -> Result<Views> {
-        let left = |index: &usize| !self.failed.contains(index);
-        let indices: Vec<usize> = (0..self.cells.len()).filter(left).collect();
+        let indices: Vec<usize> = (0..self.cells.len()).filter(|it| self.is_due(*it, block)).collect();
         let stacks: BTreeSet<Stack> = indices.iter().map(|&it| self.cells[it].cell.stack()).collect();
         let stacks: Vec<Stack> = stacks.into_iter().collect();
         let mut views = Views::new();
@@ -133,7 +138,7 @@ impl Blocks<'_> {
         home: &std::path::Path,
         journal: &mut Journal,
     ) -> Result<()> {
-        let PlannedCell { cell, files } = &self.cells[index];
+        let PlannedCell { cell, files, .. } = &self.cells[index];
         let model = known_model(&cell.params)?;
         let layers = self.bench.layers_of(&cell.stack())?;
         let root = openat(rustix::fs::CWD, &view.root, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
@@ -162,7 +167,7 @@ impl Blocks<'_> {
     ) -> Result<()> {
         let mut before = Vec::new();
         for file in specs {
-            before.push(model.has_files().then(|| bed.layers.fingerprint(file)).transpose()?);
+            before.push((model.lower() != Lower::Nothing).then(|| bed.layers.fingerprint(file)).transpose()?);
             model.prepare(bed, file)?;
         }
         let mut timings = Vec::with_capacity(specs.len());
@@ -176,11 +181,17 @@ impl Blocks<'_> {
                 let what = BenchErrorKind::Incorrect("the driver changed the layer".to_owned());
                 return Err(BenchError::new("check", bed.layers.lower_path(file), what));
             }
+            if !bed.mounting.driver.renews() {
+                model.restore(bed, file)?;
+            }
         }
         // Written only now: a cell whose check fails has no samples of this block.
         for (file, timing) in (0..).zip(timings) {
             let (ns, open_ns) = (timing.elapsed_ns, timing.open_ns);
             journal.append(&Record::Sample { cell, block, file, ns, open_ns })?;
+            for (metric, value) in timing.metrics {
+                journal.append(&Record::Metric { cell, block, metric, value })?;
+            }
         }
         Ok(())
     }
@@ -213,7 +224,7 @@ impl Blocks<'_> {
 
     fn settle_after(&self, cell: &Cell, specs: &[FileSpec]) -> Result<()> {
         let copies_tree = cell.params.model == "mount";
-        let dirtied: u64 = specs.iter().map(|it| it.len_bytes).sum();
+        let dirtied: u64 = specs.iter().map(|it| it.len_bytes.max(4096) * u64::from(it.entries.max(1))).sum();
         if copies_tree || SETTLE_BYTES <= dirtied { self.settle() } else { Ok(()) }
     }
 

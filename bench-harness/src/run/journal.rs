@@ -35,6 +35,12 @@ pub struct Header {
     pub cells: Vec<PlannedCell>,
     /// What was not measured, and why.
     pub skips: Vec<Skip>,
+    /// What the budget was too short for; see `budget_min` of a group.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cuts: Vec<String>,
+    /// The built-in goals that the report judges, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub goals: Option<String>,
 }
 
 /// A driver that cannot run here, or a model that says nothing about it.
@@ -135,9 +141,24 @@ pub enum Metric {
     /// Size of the tree that a mount shows.
     #[serde(rename = "tree_bytes")]
     Tree,
-    /// Resident memory of a FUSE server that is our child, after its cells.
+    /// Resident memory of a FUSE server that the bench knows, after its cells.
     #[serde(rename = "server_rss_bytes")]
     ServerRss,
+    /// Proportional memory of a FUSE server after mounting.
+    #[serde(rename = "server_idle_pss_bytes")]
+    ServerIdlePss,
+    /// Proportional memory of a FUSE server after a walk.
+    #[serde(rename = "server_walked_pss_bytes")]
+    ServerWalkedPss,
+    /// Resident memory of a FUSE server after a walk.
+    #[serde(rename = "server_walked_rss_bytes")]
+    ServerWalkedRss,
+    /// Page cache that a file takes after two mounts read it.
+    #[serde(rename = "cached_bytes")]
+    Cached,
+    /// Throughput of many threads, in thousandths of that of one.
+    #[serde(rename = "scaling_permille")]
+    Scaling,
 }
 
 impl Metric {
@@ -147,13 +168,25 @@ impl Metric {
             Self::Upper => "upper_bytes",
             Self::Tree => "tree_bytes",
             Self::ServerRss => "server_rss_bytes",
+            Self::ServerIdlePss => "server_idle_pss_bytes",
+            Self::ServerWalkedPss => "server_walked_pss_bytes",
+            Self::ServerWalkedRss => "server_walked_rss_bytes",
+            Self::Cached => "cached_bytes",
+            Self::Scaling => "scaling_permille",
         }
     }
 
     /// The unit of its values.
     pub fn unit(self) -> &'static str {
         match self {
-            Self::Upper | Self::Tree | Self::ServerRss => "bytes",
+            Self::Scaling => "permille",
+            Self::Upper
+            | Self::Tree
+            | Self::ServerRss
+            | Self::ServerIdlePss
+            | Self::ServerWalkedPss
+            | Self::ServerWalkedRss
+            | Self::Cached => "bytes",
         }
     }
 }
@@ -364,6 +397,7 @@ mod tests {
             n_layers: 8,
             dir_depth: 1,
             cache: Cache::Fresh,
+            entries: 0,
         };
         let cell = Cell { driver: "plain".to_owned(), options: "default".to_owned(), params };
         let host = HostFacts::read(1, "example").unwrap();
@@ -371,8 +405,10 @@ mod tests {
             schema: SCHEMA,
             host,
             blocks_max: 3,
-            cells: vec![PlannedCell { cell, files: 2 }],
+            cells: vec![PlannedCell { cell, files: 2, blocks: u32::MAX }],
             skips: vec![],
+            cuts: vec![],
+            goals: None,
         }
     }
 

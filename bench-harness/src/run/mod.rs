@@ -29,6 +29,10 @@ pub struct Plan {
     pub matrix: String,
     /// All cells, whether they can be measured here or not.
     pub cells: Vec<PlannedCell>,
+    /// What the budget is too short for, in words.
+    pub cuts: Vec<String>,
+    /// The built-in goals to judge, if any.
+    pub goals: Option<String>,
     /// Most blocks.
     pub blocks_max: u32,
     /// Time for the whole run.
@@ -76,7 +80,8 @@ pub fn start(plan: &Plan, out: &Path, interrupt: &Interrupt) -> Result<Outcome> 
     let mut host = HostFacts::read(plan.seed, &plan.matrix)?;
     host.label = plan.label.clone().unwrap_or(host.label);
     host.backings = bench.backings.values().map(|it| it.facts.clone()).collect();
-    let header = Header { schema: SCHEMA, host, blocks_max: plan.blocks_max, cells, skips };
+    let (cuts, goals) = (plan.cuts.clone(), plan.goals.clone());
+    let header = Header { schema: SCHEMA, host, blocks_max: plan.blocks_max, cells, skips, cuts, goals };
     let journal = Journal::create(out, &header)?;
     let budget = Budget::new(deadline, plan.blocks_max);
     let (failed, check_all) = (BTreeSet::new(), plan.check_all);

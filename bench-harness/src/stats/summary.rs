@@ -10,6 +10,9 @@ use crate::cell::{Cell, Params, Subject};
 use crate::run::journal::{Metric, RunRecord};
 use crate::stats::histogram;
 
+/// A value for each block that has one.
+pub type Blocks = BTreeMap<u32, f64>;
+
 /// What is known of a cell.
 #[derive(Debug, Clone)]
 pub struct CellSummary {
@@ -19,8 +22,8 @@ pub struct CellSummary {
     pub latency: Option<Latency>,
     /// The first failure of the cell.
     pub error: Option<String>,
-    /// Median of each block that has the cell, by block, in ns.
-    block_medians: BTreeMap<u32, f64>,
+    /// Median of each block that has the cell, in ns.
+    pub block_medians: Blocks,
 }
 
 /// Latencies of a cell, in ns.
@@ -57,6 +60,8 @@ pub struct MetricSummary {
     pub p50: f64,
     /// Its exact 95 % interval; none below six values.
     pub p50_interval: Option<Interval>,
+    /// Median of each block that has the metric.
+    pub block_medians: Blocks,
 }
 
 /// A ratio of two drivers on the same parameters.
@@ -105,12 +110,25 @@ impl Summary {
         if cell.latency.is_none() || base.latency.is_none() {
             return None;
         }
-        let pairs =
-            cell.block_medians.iter().filter_map(|(block, ns)| Some((ns, base.block_medians.get(block)?)));
-        let ratios = sorted(pairs.map(|(ns, base)| ns / base).collect());
-        let (p50, interval) = (median(&ratios)?, median_interval(&ratios));
-        Some(Ratio { p50, interval, n_blocks: ratios.len() })
+        ratio_of(&cell.block_medians, &base.block_medians)
     }
+}
+
+/// The ratio of `own` to `base`, paired by block; none where they share no block.
+pub fn ratio_of(own: &Blocks, base: &Blocks) -> Option<Ratio> {
+    let pairs = own.iter().filter_map(|(block, value)| Some((value, base.get(block)?)));
+    estimate(pairs.map(|(value, base)| value / base).collect())
+}
+
+/// The value itself over blocks, in the form of a ratio to 1.
+pub fn value_of(own: &Blocks) -> Option<Ratio> {
+    estimate(own.values().copied().collect())
+}
+
+fn estimate(values: Vec<f64>) -> Option<Ratio> {
+    let values = sorted(values);
+    let (p50, interval) = (median(&values)?, median_interval(&values));
+    Some(Ratio { p50, interval, n_blocks: values.len() })
 }
 
 fn summarise(run: &RunRecord, index: usize, cell: Cell, error: Option<String>) -> CellSummary {
@@ -145,17 +163,20 @@ fn latency(samples_ns: &[u64], opens: Vec<f64>) -> Option<Latency> {
 
 fn metrics(run: &RunRecord) -> Vec<MetricSummary> {
     let errors = run.errors();
-    let mut values: BTreeMap<(usize, Metric), Vec<f64>> = BTreeMap::new();
-    for (cell, metric, value) in run.counted().into_iter().flat_map(|it| &it.metrics) {
-        if !errors.contains_key(cell) {
-            values.entry((*cell, *metric)).or_default().push(*value as f64);
+    let mut values: BTreeMap<(usize, Metric), BTreeMap<u32, Vec<f64>>> = BTreeMap::new();
+    for (block, it) in (0..).zip(run.counted()) {
+        for (cell, metric, value) in it.metrics.iter().filter(|it| !errors.contains_key(&it.0)) {
+            let of_cell = values.entry((*cell, *metric)).or_default();
+            of_cell.entry(block).or_default().push(*value as f64);
         }
     }
-    let summary = |((index, metric), values): ((usize, Metric), Vec<f64>)| {
-        let values = sorted(values);
+    let summary = |((index, metric), blocks): ((usize, Metric), BTreeMap<u32, Vec<f64>>)| {
+        let values = sorted(blocks.values().flatten().copied().collect());
+        let middle = |(block, values)| Some((block, median(&sorted(values))?));
+        let block_medians = blocks.into_iter().filter_map(middle).collect();
         let cell = run.header.cells[index].cell.clone();
         let (p50, p50_interval) = (median(&values)?, median_interval(&values));
-        Some(MetricSummary { cell, metric, n: values.len(), p50, p50_interval })
+        Some(MetricSummary { cell, metric, n: values.len(), p50, p50_interval, block_medians })
     };
     values.into_iter().filter_map(summary).collect()
 }

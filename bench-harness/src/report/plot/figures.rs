@@ -8,6 +8,7 @@ use super::palette::look;
 use super::{Figure, Kind};
 use crate::cell::{Params, Subject};
 use crate::driver;
+use crate::model::Lower;
 use crate::report::tables::backing_label;
 use crate::run::journal::RunRecord;
 use crate::size::human_bytes;
@@ -111,6 +112,9 @@ impl Chooser<'_> {
             Along::Layer => (|it| u64::from(it.found_at), |it| it.file_bytes),
         };
         let tied = |it: &Params| it.cache == cache && it.found_at == it.n_layers;
+        // Lines are of one number of files, the largest.
+        let entries = self.params(tied).into_iter().map(|it| it.entries).max()?;
+        let tied = |it: &Params| tied(it) && it.entries == entries;
         let mut groups: BTreeMap<u64, BTreeSet<u64>> = BTreeMap::new();
         for params in self.params(tied) {
             groups.entry(fixed(params)).or_default().insert(moving(params));
@@ -138,10 +142,14 @@ impl Chooser<'_> {
         let (what, x_label, given) = match along {
             Along::Size => ("by-size", "file size", format!("file at layer {at}")),
             Along::Layer if at == 0 => ("by-layer", "height of the stack (layers)", String::new()),
+            Along::Layer if self.model_makes_files() => {
+                ("by-layer", "height of the stack (layers)", human_bytes(at as f64))
+            }
             Along::Layer => {
                 ("by-layer", "layer that holds the file (lowest of the stack)", human_bytes(at as f64))
             }
         };
+        let given = if entries == 0 { given } else { format!("{entries} files of {given}") };
         let label = |value: u64| match along {
             Along::Size => human_bytes(value as f64),
             Along::Layer => value.to_string(),
@@ -160,6 +168,11 @@ impl Chooser<'_> {
         };
         let caption = chart.title.clone();
         Some(Figure { name: self.name(what, cache), caption, size: SIZE, kind: Kind::Lines(chart) })
+    }
+
+    /// Whether the model needs no file of a layer, but is measured with files of some length.
+    fn model_makes_files(&self) -> bool {
+        crate::model::by_name(&self.model).is_some_and(|it| it.lower() == Lower::Nothing && it.is_sized())
     }
 
     fn heat(&self, cache: crate::cell::Cache) -> Option<Figure> {

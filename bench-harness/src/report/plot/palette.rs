@@ -54,10 +54,13 @@ pub fn look(subject: &Subject) -> Look {
         ("overlayfs", "metacopy") => (SKY, Marker::Diamond, DASHED),
         ("overlayfs", "volatile") => (GREEN, Marker::Up, SOLID),
         ("overlayfs", _) => (BLUE, Marker::Down, DOTTED),
+        ("aufs-fuse", "passthrough") => (VERMILLION, Marker::Square, SOLID),
+        ("aufs-fuse", "noopen") => (VERMILLION, Marker::Down, DASHED),
         ("aufs-fuse", "default") => (VERMILLION, Marker::Circle, SOLID),
         ("aufs-fuse", _) => (VERMILLION, Marker::Up, DOTTED),
         ("aufs-kernel", _) => (VERMILLION, Marker::Diamond, DASHED),
         ("fuse-overlayfs", _) => (PURPLE, Marker::Down, DASH_DOT),
+        ("fuse-overlayfs-2", _) => (PURPLE, Marker::Up, SOLID),
         _ => (ORANGE, Marker::Diamond, DASHED),
     };
     let width = if subject.driver == "aufs-fuse" { 2.6 } else { 1.8 };

@@ -1,0 +1,63 @@
+//! A new file: `open(O_CREAT|O_EXCL)`, one `write`, `close`.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::time::Instant;
+
+use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
+
+use super::{Bed, Lower, Model, Timing};
+use crate::error::{At as _, Result};
+use crate::host::elapsed_ns;
+use crate::layers::FileSpec;
+use crate::pattern::Extent;
+
+/// A new file.
+#[derive(Debug)]
+pub struct Create;
+
+impl Bed<'_> {
+    /// Creates `file` with `content`, closes it, and returns the time in ns.
+    pub(super) fn create(&self, file: &FileSpec, content: &[u8]) -> Result<u64> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let start = Instant::now();
+        let open = openat(self.root(), &file.path, flags, Mode::from_raw_mode(0o644));
+        let written = open.map(|it| File::from(it).write_all(content));
+        let elapsed_ns = elapsed_ns(start);
+        written.at("create", &file.path)?.at("write", &file.path)?;
+        Ok(elapsed_ns)
+    }
+
+    /// Removes `file`.
+    pub(super) fn unlink(&self, file: &FileSpec) -> Result<()> {
+        unlinkat(self.root(), &file.path, AtFlags::empty()).at("unlink", &file.path)
+    }
+}
+
+impl Model for Create {
+    fn name(&self) -> &'static str {
+        "create"
+    }
+
+    fn lower(&self) -> Lower {
+        Lower::Nothing
+    }
+
+    fn is_sized(&self) -> bool {
+        true
+    }
+
+    fn sample(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<Timing> {
+        let content = bed.pattern.small(file.number, file.len_bytes);
+        bed.create(file, &content).map(Timing::from)
+    }
+
+    fn check(&self, bed: &Bed<'_>, file: &FileSpec, _extent: Extent) -> Result<()> {
+        bed.check_small(&file.path, file.number, file.len_bytes)?;
+        bed.check_copied(file)
+    }
+
+    fn restore(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<()> {
+        bed.unlink(file)
+    }
+}

@@ -1,0 +1,70 @@
+//! A tree of a layer removed, as `rm -r` does: each directory listed, each file unlinked, then the directory.
+
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::Path;
+use std::time::Instant;
+
+use rustix::fs::{AtFlags, FileType, unlinkat};
+
+use super::listing::{list, open_dir};
+use super::walk::DIRS;
+use super::{Bed, Lower, Model, Timing};
+use crate::error::{At as _, Result};
+use crate::host::elapsed_ns;
+use crate::layers::FileSpec;
+use crate::pattern::Extent;
+use crate::tree::{Shape, Tree};
+
+/// A tree removed.
+#[derive(Debug)]
+pub struct RemoveTree;
+
+fn remove(parent: BorrowedFd<'_>, name: &Path) -> Result<()> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let dir = open_dir(parent, name, name)?;
+    let mut entries = Vec::new();
+    // All names first: what is removed while a directory is read may be met or not.
+    list(dir.as_fd(), name, |entry, kind| {
+        entries.push((std::ffi::OsStr::from_bytes(entry.to_bytes()).to_owned(), kind));
+        Ok(())
+    })?;
+    for (entry, kind) in entries {
+        if kind == FileType::Directory {
+            remove(dir.as_fd(), Path::new(&entry))?;
+        } else {
+            unlinkat(&dir, &entry, AtFlags::empty()).at("unlink", Path::new(&entry))?;
+        }
+    }
+    unlinkat(parent, name, AtFlags::REMOVEDIR).at("remove directory", name)
+}
+
+impl Model for RemoveTree {
+    fn name(&self) -> &'static str {
+        "remove-tree"
+    }
+
+    fn lower(&self) -> Lower {
+        Lower::Tree(Shape::Dirs(DIRS))
+    }
+
+    fn sample(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<Timing> {
+        let start = Instant::now();
+        let removed = remove(bed.root(), &file.path);
+        let elapsed_ns = elapsed_ns(start);
+        removed.map(|()| elapsed_ns.into())
+    }
+
+    fn check(&self, bed: &Bed<'_>, file: &FileSpec, _extent: Extent) -> Result<()> {
+        bed.check_gone(file)
+    }
+
+    fn restore(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<()> {
+        let (root, tree) = (&bed.view.root, Tree::new(file, Shape::Dirs(DIRS)));
+        for dir in tree.dirs(&file.path) {
+            std::fs::create_dir(root.join(&dir)).at("create", &dir)?;
+        }
+        tree.files(&file.path).into_iter().try_for_each(|(path, number)| {
+            std::fs::write(root.join(&path), bed.pattern.small(number, file.len_bytes)).at("write", &path)
+        })
+    }
+}

@@ -1,0 +1,100 @@
+//! A walk of a tree, as `find -size` does: each directory listed, each entry looked up and its attributes read.
+
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::Path;
+use std::time::Instant;
+
+use rustix::fs::{AtFlags, FileType, statat};
+
+use super::listing::{list, open_dir};
+use super::{Bed, Lower, Model, Timing};
+use crate::cell::Cache;
+use crate::error::{At as _, Result};
+use crate::host::elapsed_ns;
+use crate::layers::FileSpec;
+use crate::pattern::Extent;
+use crate::tree::Shape;
+
+/// Directories that the files of a walked tree are spread over.
+pub(super) const DIRS: u32 = 100;
+
+/// A walk.
+#[derive(Debug)]
+pub struct Walk;
+
+/// What a walk has met.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Met {
+    /// Files.
+    pub files: u64,
+    /// Directories below the one where it began.
+    pub dirs: u64,
+    /// Sum of the files' lengths.
+    pub len_bytes: u64,
+}
+
+impl Met {
+    /// What a walk of `file` must meet.
+    pub(super) fn expected(file: &FileSpec) -> Self {
+        let files = u64::from(file.entries);
+        Self { files, dirs: u64::from(file.entries.min(DIRS)), len_bytes: files * file.len_bytes }
+    }
+}
+
+/// Walks the tree `name` below `dir`; `path` names it in errors.
+pub(super) fn walk(dir: BorrowedFd<'_>, path: &Path) -> Result<Met> {
+    let mut met = Met::default();
+    visit(dir, path, &mut met)?;
+    Ok(met)
+}
+
+fn visit(parent: BorrowedFd<'_>, name: &Path, met: &mut Met) -> Result<()> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let dir = open_dir(parent, name, name)?;
+    let mut inner = Vec::new();
+    list(dir.as_fd(), name, |entry, _| {
+        let stat = statat(&dir, entry, AtFlags::SYMLINK_NOFOLLOW).at("stat entry of", name)?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            met.dirs += 1;
+            inner.push(std::ffi::OsStr::from_bytes(entry.to_bytes()).to_owned());
+        } else {
+            met.files += 1;
+            met.len_bytes += u64::try_from(stat.st_size).unwrap_or_default();
+        }
+        Ok(())
+    })?;
+    inner.iter().try_for_each(|name| visit(dir.as_fd(), Path::new(name), met))
+}
+
+impl Model for Walk {
+    fn name(&self) -> &'static str {
+        "walk"
+    }
+
+    fn lower(&self) -> Lower {
+        Lower::Tree(Shape::Dirs(DIRS))
+    }
+
+    fn prepare(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<()> {
+        if bed.params.cache == Cache::Hot {
+            walk(bed.root(), &file.path)?;
+        }
+        Ok(())
+    }
+
+    fn sample(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<Timing> {
+        let start = Instant::now();
+        let met = walk(bed.root(), &file.path);
+        let elapsed_ns = elapsed_ns(start);
+        let (met, expected) = (met?, Met::expected(file));
+        if met != expected {
+            return Err(bed.incorrect(file, format!("a walk met {met:?} instead of {expected:?}")));
+        }
+        Ok(elapsed_ns.into())
+    }
+
+    fn check(&self, bed: &Bed<'_>, file: &FileSpec, _extent: Extent) -> Result<()> {
+        // The sample has counted files, directories and bytes; what is left is that nothing was copied up.
+        bed.check_not_copied(file)
+    }
+}
