@@ -10,7 +10,7 @@ use rustix::fs::{self, AtFlags, OFlags};
 use crate::branch::BranchIndex;
 use crate::error::{During, Outcome, UnionError, UnionErrorKind};
 use crate::facts::{HeldList, entry_at, has_marker, shown, shown_below};
-use crate::lookup::Reach;
+use crate::gather::Reach;
 use crate::marker;
 use crate::names;
 use crate::node::{DirState, Node};

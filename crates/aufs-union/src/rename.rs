@@ -16,7 +16,7 @@ use crate::branch::BranchIndex;
 use crate::error::{During, Outcome, UnionError, UnionErrorKind};
 use crate::facts::{HeldList, entry_at, has_marker, shown, would_merge_below};
 use crate::file_name::FileName;
-use crate::lookup::Reach;
+use crate::gather::Reach;
 use crate::marker;
 use crate::names;
 use crate::node::{DirState, Node};
