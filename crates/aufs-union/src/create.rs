@@ -223,6 +223,9 @@ impl Union {
         let branches = if file_type == FileType::Directory { vec![target] } else { Vec::new() };
         let ino = self.own_number(stat.st_dev, stat.st_ino);
         let node = Arc::new(Node::new(self.next_id(), ino, file_type, spot, branches));
+        if file_type == FileType::Directory {
+            node.lock_dir()?.is_indexed = !self.revalidate; // There is nothing to read in it yet.
+        }
         place.state.index.adopt(&shared_name, &node);
         self.unmark(name, place, &node)?;
         let attr = self.attr_of(&node, stat);

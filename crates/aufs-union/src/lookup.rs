@@ -11,7 +11,7 @@ use crate::attr::Attr;
 use crate::branch::BranchIndex;
 use crate::error::{During, Outcome, UnionError, UnionErrorKind};
 use crate::facts::shown;
-use crate::gather::Reach;
+use crate::gather::{Gathered, Reach};
 use crate::marker;
 use crate::names;
 use crate::node::{DirState, Node};
@@ -63,6 +63,20 @@ impl Union {
             UnionErrorKind::NotFound => Ok(None),
             kind => Err(kind),
         })
+    }
+
+    /// As [`Union::find_locked`], for who needs no attributes, with what was gathered about the name.
+    pub(crate) fn node_locked(
+        &self,
+        dir: &Arc<Node>,
+        state: &mut DirState,
+        name: &OsStr,
+        gathered: &Gathered,
+    ) -> Outcome<Arc<Node>> {
+        match state.index.child(name) {
+            Some(node) if !self.revalidate => Ok(node),
+            _ => Ok(self.adopt(dir, state, name, shown(&gathered.held), gathered.top)?.node),
+        }
     }
 
     /// Returns the attributes of `node`.

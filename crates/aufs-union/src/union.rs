@@ -63,6 +63,8 @@ pub struct Union {
     pub(crate) linked_copies: Shards<u64, Arc<Node>>,
     /// Inode numbers of copied-up entries that stay those of their origin.
     pub(crate) origins: Shards<(u64, u64), u64>,
+    /// Devices of a source and a target whose files never share blocks.
+    pub(crate) without_reflinks: Shards<(u64, u64), ()>,
     /// Held while a directory moves, so that the tree keeps its shape for others that move.
     pub(crate) moving: Mutex<()>,
     devices: Vec<u64>,
@@ -130,6 +132,7 @@ impl Union {
             linked: Shards::default(),
             linked_copies: Shards::default(),
             origins: Shards::default(),
+            without_reflinks: Shards::default(),
             moving: Mutex::default(),
             devices,
             next_id: AtomicU64::new(Node::ROOT_ID + 1),
