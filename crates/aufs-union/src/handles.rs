@@ -12,12 +12,14 @@ use std::sync::{Arc, Weak};
 use aufs_host::entry::open_directory;
 use parking_lot::Mutex;
 use rustix::io::{self, Errno};
+use rustix::process::{Resource, getrlimit};
 use tracing::debug;
 
 use crate::branch::BranchIndex;
 use crate::error::{Outcome, UnionErrorKind};
 use crate::node::Node;
 use crate::union::Union;
+use crate::writable::OpenUnionError;
 
 /// The hand's view of all handles that directories keep.
 #[derive(Debug)]
@@ -38,11 +40,33 @@ impl Drop for OpenCount {
     }
 }
 
+/// Descriptors left to everything else: the server, drafts, a few files that programs have open.
+const RESERVED: usize = 64;
+
+/// Most handles that are kept, however many files the process may open.
+const LIMIT_MAX: usize = 1 << 16;
+
 /// Fewest handles that are kept, however short descriptors run.
 const LIMIT_MIN: usize = 16;
 
 /// Times that a call is repeated after handles were closed for it.
 const ATTEMPTS: usize = 8;
+
+/// Returns how many directory handles a union of so many branches may keep.
+///
+/// # Errors
+///
+/// [`OpenUnionError::TooManyBranches`] when hardly any would be left.
+pub(crate) fn limit_for(branches: usize) -> Result<usize, OpenUnionError> {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let needed = branches + RESERVED + LIMIT_MIN;
+    if limit < needed {
+        return Err(OpenUnionError::TooManyBranches { branches, needed, limit });
+    }
+    // As many again for the files that programs have open.
+    Ok(((limit - branches - RESERVED) / 2).clamp(LIMIT_MIN, LIMIT_MAX))
+}
 
 impl HandleClock {
     pub(crate) fn new(limit: usize) -> Self {

@@ -196,7 +196,7 @@ impl Union {
         }
         let Some(last) = spot.names.iter().find(leads).cloned() else { return Ok(()) };
         let holder = self.dir_handle(&last.dir, last.branch)?;
-        let held = Entry::At(holder.as_fd(), &last.name).open(OFlags::PATH)?;
+        let held = self.with_room(|| Entry::At(holder.as_fd(), &last.name).open(OFlags::PATH))?;
         let writable = self.writable()?;
         if spot.branch == writable.index && self.linked_copies.with(&node.id(), |_| ()).is_some() {
             Entry::Held(held.as_fd()).link(&writable.drafts, &aufs_host::draft::fresh_name())?;

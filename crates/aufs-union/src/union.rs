@@ -16,12 +16,12 @@ use tracing::debug;
 use crate::branch::{BranchIndex, BranchPerm, BranchSpec};
 use crate::counters::Tally;
 use crate::error::{Outcome, UnionErrorKind};
-use crate::handles::HandleClock;
+use crate::handles::{self, HandleClock};
 use crate::node::Node;
 use crate::report::Change;
 use crate::shards::Shards;
 use crate::spot::{Names, Spot};
-use crate::writable::{self, OpenUnionError, Writable};
+use crate::writable::{OpenUnionError, Writable};
 
 /// How a union is to be opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,6 +92,7 @@ impl Union {
     ///
     /// Names the branch that cannot be used, and why; see [`OpenUnionError`].
     pub fn open(options: &UnionOptions) -> Result<Self, OpenUnionError> {
+        let limit = handles::limit_for(options.stack.len())?;
         // New entries get their mode from the caller's mask, not from ours.
         rustix::process::umask(Mode::empty());
         let writable_index = options.stack.iter().position(|it| it.perm.is_writable());
@@ -118,7 +119,6 @@ impl Union {
         let root_branches = cut_at_opaque_root(&branches, root_branches)?;
         let spot = Spot { branch: top, names: Names::none(), held: None };
         let root = Node::new(Node::ROOT_ID, ROOT_INO, FileType::Directory, spot, root_branches);
-        let limit = writable::handle_limit();
         debug!(branches = branches.len(), handle_limit = limit, "union opened");
         Ok(Self {
             branches,
