@@ -16,12 +16,30 @@ pub enum CopyMethod {
     ReadWrite,
 }
 
+/// What to copy, and what is known about the files.
+#[derive(Debug, Clone, Copy)]
+pub struct CopyPlan {
+    /// Bytes to copy, from the beginning.
+    pub len_bytes: u64,
+    /// Whether to try a reflink, which shares the blocks of a whole file.
+    pub try_reflink: bool,
+    /// Whether the source may have holes, which then stay holes.
+    pub may_have_holes: bool,
+}
+
+/// How a copy went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Copied {
+    /// How the bytes travelled.
+    pub method: CopyMethod,
+    /// Whether the file systems said that no files of theirs can share blocks.
+    pub never_reflinks: bool,
+}
+
 /// Bytes of one step of [`CopyMethod::ReadWrite`].
 const BUFFER_LEN_BYTES: usize = 1 << 20;
 
-/// Copies the first `len_bytes` of `source` into the empty file `target`; holes stay holes.
-///
-/// A whole-file copy is tried as a reflink first, then extent by extent.
+/// Copies the beginning of `source` into the empty file `target`, as `plan` says.
 ///
 /// # Errors
 ///
@@ -29,23 +47,28 @@ const BUFFER_LEN_BYTES: usize = 1 << 20;
 /// - else what `ioctl_ficlone(2)`, `copy_file_range(2)`, `lseek(2)`, `read(2)`, `write(2)` report.
 ///
 /// Kernel aufs clones or copies too, skipping zero blocks: `fs/aufs/cpup.c`.
-pub fn copy_data(
-    source: impl AsFd,
-    target: impl AsFd,
-    len_bytes: u64,
-    whole: bool,
-) -> io::Result<CopyMethod> {
-    if len_bytes == 0 {
-        return Ok(CopyMethod::CopyFileRange);
+pub fn copy_data(source: impl AsFd, target: impl AsFd, plan: CopyPlan) -> io::Result<Copied> {
+    let mut never_reflinks = false;
+    if plan.len_bytes == 0 {
+        return Ok(Copied { method: CopyMethod::CopyFileRange, never_reflinks });
     }
-    if whole {
+    if plan.try_reflink {
         match fs::ioctl_ficlone(&target, &source) {
-            Ok(()) => return Ok(CopyMethod::Reflink),
-            Err(Errno::OPNOTSUPP | Errno::XDEV | Errno::INVAL | Errno::NOTTY | Errno::ACCESS) => (), // Not here.
+            Ok(()) => return Ok(Copied { method: CopyMethod::Reflink, never_reflinks }),
+            Err(Errno::OPNOTSUPP | Errno::XDEV | Errno::NOTTY) => never_reflinks = true,
+            Err(Errno::INVAL | Errno::ACCESS) => (), // Not these files.
             Err(errno) => return Err(errno),
         }
     }
-    copy_extents(&source, &target, len_bytes)
+    let method = if plan.may_have_holes {
+        copy_extents(&source, &target, plan.len_bytes)?
+    } else if copy_in_kernel(&source, &target, 0, plan.len_bytes)? {
+        CopyMethod::CopyFileRange
+    } else {
+        copy_by_hand(&source, &target, 0, plan.len_bytes)?;
+        CopyMethod::ReadWrite
+    };
+    Ok(Copied { method, never_reflinks })
 }
 
 fn copy_extents(source: impl AsFd, target: impl AsFd, len_bytes: u64) -> io::Result<CopyMethod> {
@@ -132,7 +155,8 @@ mod tests {
 
     fn copied(source: &File, len_bytes: u64, whole: bool) -> (Vec<u8>, u64) {
         let mut target = tempfile::tempfile().unwrap();
-        copy_data(source, &target, len_bytes, whole).unwrap();
+        let plan = CopyPlan { len_bytes, try_reflink: whole, may_have_holes: true };
+        copy_data(source, &target, plan).unwrap();
         let mut bytes = Vec::new();
         target.rewind().unwrap();
         target.read_to_end(&mut bytes).unwrap();
@@ -166,6 +190,22 @@ mod tests {
         assert_eq!(bytes.len(), 8 << 20);
         assert_eq!((&bytes[..4], &bytes[4 << 20..(4 << 20) + 6]), (&b"head"[..], &b"middle"[..]));
         assert!(blocks * 512 < 1 << 20, "{blocks} blocks for two small extents");
+    }
+
+    #[test]
+    fn a_file_without_holes_is_copied_in_one_step() {
+        let content: Vec<u8> = (0..300_000_u32).flat_map(|n| (n as u8).to_le_bytes()).collect();
+        let source = tempfile::tempfile().unwrap();
+        source.write_all_at(&content, 0).unwrap();
+        for len_bytes in [1, 4096, content.len()] {
+            let mut target = tempfile::tempfile().unwrap();
+            let plan = CopyPlan { len_bytes: len_bytes as u64, try_reflink: false, may_have_holes: false };
+            copy_data(&source, &target, plan).unwrap();
+            let mut bytes = Vec::new();
+            target.rewind().unwrap();
+            target.read_to_end(&mut bytes).unwrap();
+            assert!(bytes == content[..len_bytes], "{len_bytes}");
+        }
     }
 
     #[test]

@@ -46,13 +46,13 @@ pub enum Special<'a> {
 }
 
 impl<'a> Draft<'a> {
-    /// Starts a regular file, empty and of mode 0600.
+    /// Starts a regular file, empty, with these permission bits unless the file system has its own view.
     ///
     /// # Errors
     ///
     /// What `openat(2)` reports; `ENOSPC` and `EROFS` are the usual ones.
-    pub fn file(dir: BorrowedFd<'a>) -> io::Result<Self> {
-        let mode = Mode::RUSR | Mode::WUSR;
+    pub fn file(dir: BorrowedFd<'a>, mode: u32) -> io::Result<Self> {
+        let mode = Mode::from_raw_mode(mode & 0o777);
         let kind = match fs::openat(dir, ".", OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, mode) {
             Ok(fd) => Kind::Nameless(File::from(fd)),
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
@@ -65,17 +65,18 @@ impl<'a> Draft<'a> {
         Ok(Self { dir, kind, published: false })
     }
 
-    /// Starts an entry that is no regular file, of mode 0700 where it has one.
+    /// As [`Draft::file`], for an entry that is no regular file.
     ///
     /// # Errors
     ///
     /// What `mkdirat(2)`, `symlinkat(2)`, `mknodat(2)` report; `EPERM` for devices without privilege.
-    pub fn special(dir: BorrowedFd<'a>, what: Special<'_>) -> io::Result<Self> {
+    pub fn special(dir: BorrowedFd<'a>, what: Special<'_>, mode: u32) -> io::Result<Self> {
+        let mode = Mode::from_raw_mode(mode & 0o777);
         let name = fresh_name();
         match what {
-            Special::Directory => fs::mkdirat(dir, &name, Mode::RWXU)?,
+            Special::Directory => fs::mkdirat(dir, &name, mode)?,
             Special::Symlink(target) => fs::symlinkat(target, dir, &name)?,
-            Special::Node(file_type, device) => fs::mknodat(dir, &name, file_type, Mode::RWXU, device)?,
+            Special::Node(file_type, device) => fs::mknodat(dir, &name, file_type, mode, device)?,
         }
         Ok(Self { dir, kind: Kind::Named(name), published: false })
     }

@@ -25,17 +25,19 @@ pub enum Entry<'a> {
     Open(BorrowedFd<'a>),
 }
 
-/// Flags of every handle we keep on a directory.
-pub const DIRECTORY: OFlags =
-    OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+/// Flags of every handle on a directory, but for how it is opened.
+const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// Opens the subdirectory `name` of `parent` as a handle.
+/// Opens the subdirectory `name` of `parent` as a handle, with which it can be read too where that is allowed.
 ///
 /// # Errors
 ///
 /// `ENOENT`; `ENOTDIR` or `ELOOP` when it is no directory; else what `openat(2)` reports.
 pub fn open_directory(parent: impl AsFd, name: &OsStr) -> io::Result<OwnedFd> {
-    fs::openat(parent, name, DIRECTORY, Mode::empty())
+    match fs::openat(&parent, name, DIRECTORY | OFlags::RDONLY, Mode::empty()) {
+        Err(Errno::ACCESS) => fs::openat(parent, name, DIRECTORY | OFlags::PATH, Mode::empty()),
+        other => other,
+    }
 }
 
 /// Returns the path under which this process reaches what `fd` holds.
@@ -215,7 +217,7 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let outside = tempfile::NamedTempFile::new().unwrap();
         symlink(outside.path(), scratch.path().join("link")).unwrap();
-        let dir = fs::open(scratch.path(), DIRECTORY, Mode::empty()).unwrap();
+        let dir = fs::open(scratch.path(), DIRECTORY | OFlags::PATH, Mode::empty()).unwrap();
         let link = Entry::At(dir.as_fd(), OsStr::new("link"));
         let held = link.open(OFlags::PATH).unwrap();
         for entry in [link, Entry::Held(held.as_fd())] {
@@ -231,7 +233,7 @@ mod tests {
     fn a_held_file_is_reached_after_its_name_is_gone() {
         let scratch = tempfile::tempdir().unwrap();
         std::fs::write(scratch.path().join("file"), "x").unwrap();
-        let dir = fs::open(scratch.path(), DIRECTORY, Mode::empty()).unwrap();
+        let dir = fs::open(scratch.path(), DIRECTORY | OFlags::PATH, Mode::empty()).unwrap();
         let held = Entry::At(dir.as_fd(), OsStr::new("file")).open(OFlags::PATH).unwrap();
         std::fs::remove_file(scratch.path().join("file")).unwrap();
         let entry = Entry::Held(held.as_fd());

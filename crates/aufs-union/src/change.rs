@@ -54,7 +54,10 @@ impl Union {
             Some(file) => by_entry(Entry::Open(file.as_fd()))?,
             None => self.on_entry(node, |_, entry| match change.len_bytes {
                 // What has to be opened anyway serves the other changes too.
-                Some(_) => by_entry(Entry::Open(entry.open(OFlags::WRONLY | OFlags::NONBLOCK)?.as_fd())),
+                Some(_) => {
+                    let file = self.with_room(|| entry.open(OFlags::WRONLY | OFlags::NONBLOCK))?;
+                    by_entry(Entry::Open(file.as_fd()))
+                }
                 None => by_entry(entry),
             })?,
         };

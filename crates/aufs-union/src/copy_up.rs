@@ -9,12 +9,12 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use aufs_host::copy::{CopyMethod, copy_data};
+use aufs_host::copy::{CopyMethod, CopyPlan, copy_data};
 use aufs_host::draft::{Draft, Special};
 use aufs_host::entry::Entry;
 use aufs_host::xattr;
 use rustix::fs::{self, FileType, OFlags, Stat, Timespec, Timestamps};
-use rustix::io::Errno;
+use rustix::io::{self, Errno};
 use tracing::{debug, warn};
 
 use crate::branch::BranchIndex;
@@ -41,6 +41,14 @@ impl Keep {
             Self::First(count) => len_bytes.min(count),
         }
     }
+}
+
+/// A copy out of sight.
+#[derive(Debug)]
+struct Copy<'a> {
+    draft: Draft<'a>,
+    /// The draft as it was made, before it got its attributes; its number stays.
+    made: Stat,
 }
 
 /// Attempts against an entry that others keep moving.
@@ -83,28 +91,29 @@ impl Union {
         let mut phases = CopyUpPhases::default();
         let mut stopwatch = Stopwatch::start();
         self.refuse_immutable(node)?;
-        let (mut draft, stat, method) = if node.file_type() == FileType::RegularFile {
+        let (mut copy, stat, method) = if node.file_type() == FileType::RegularFile {
             // Nobody who moves or removes the file is to wait for its bytes.
-            let (source, stat) = self.on_entry(node, |_, entry| Ok((open_source(entry)?, entry.stat()?)))?;
+            let source = self.on_entry(node, |_, entry| Ok(self.with_room(|| open_source(entry))?))?;
+            let stat = fs::fstat(&source)?;
             phases.open_source_ns = stopwatch.lap_ns();
-            let (draft, method) = self.draft_of_file(&source, &stat, keep, &mut stopwatch, &mut phases)?;
-            (draft, stat, Some(method))
+            let (copy, method) = self.draft_of_file(&source, &stat, keep, &mut stopwatch, &mut phases)?;
+            (copy, stat, Some(method))
         } else {
-            let (draft, stat) = self.on_entry(node, |_, entry| self.draft_of(entry))?;
+            let (copy, stat) = self.on_entry(node, |_, entry| self.draft_of(entry))?;
             phases.attributes_ns = stopwatch.lap_ns();
-            (draft, stat, None)
+            (copy, stat, None)
         };
         let len_bytes = if method.is_some() { keep.of(stat.st_size.cast_unsigned()) } else { 0 };
         for _ in 0..ATTEMPTS {
             let Some(name) = node.spot.read().primary().cloned() else {
-                self.publish_nameless(node, draft)?;
+                self.publish_nameless(node, copy.draft)?;
                 phases.publish_ns += stopwatch.lap_ns();
                 self.report_copy(node, len_bytes, method, phases);
                 return Ok(true);
             };
             self.ensure_dir_up(&name.dir)?;
             phases.parents_ns += stopwatch.lap_ns();
-            if self.publish_copy(node, &name, &mut draft, &stat)? {
+            if self.publish_copy(node, &name, &mut copy, &stat)? {
                 phases.publish_ns += stopwatch.lap_ns();
                 debug!(name = ?name.name, len_bytes, "copied up");
                 self.attributes_changed(&name.dir);
@@ -126,7 +135,7 @@ impl Union {
         &self,
         node: &Arc<Node>,
         name: &Name,
-        draft: &mut Draft<'_>,
+        copy: &mut Copy<'_>,
         origin: &Stat,
     ) -> Outcome<bool> {
         let target = self.writable()?.index;
@@ -139,15 +148,14 @@ impl Union {
         let Some(at) = spot.names.iter().position(|it| it.is(&name.dir, &name.name)) else {
             return Ok(false);
         };
-        let copy = draft.entry().stat()?;
-        draft.publish(&parent, &name.name)?;
+        copy.draft.publish(&parent, &name.name)?;
         spot.names[at].branch = target;
         spot.branch = target;
         node.moved();
         Self::note(&mut state, |index| index.put_entry(&name.name, target, node.file_type(), node.ino()));
-        self.origins.insert((copy.st_dev, copy.st_ino), node.ino());
+        self.origins.insert((copy.made.st_dev, copy.made.st_ino), node.ino());
         if origin.st_nlink != 1 {
-            self.remember_linked(&copy, node);
+            self.remember_linked(&copy.made, node);
             // The other names must lead here too, also when nobody else remembers the node.
             self.linked_copies.insert(node.id(), Arc::clone(node));
         }
@@ -166,17 +174,18 @@ impl Union {
     }
 
     /// Builds a copy of `source`, which is no regular file, whole but for its name.
-    fn draft_of(&self, source: Entry<'_>) -> Outcome<(Draft<'_>, Stat)> {
+    fn draft_of(&self, source: Entry<'_>) -> Outcome<(Copy<'_>, Stat)> {
         let stat = source.stat()?;
         let dir = self.writable()?.drafts.as_fd();
         let draft = match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => return Err(UnionErrorKind::Stale), // It changed its type while we looked.
-            FileType::Symlink => Draft::special(dir, Special::Symlink(&source.read_link()?))?,
-            FileType::Directory => Draft::special(dir, Special::Directory)?,
-            other => Draft::special(dir, Special::Node(other, stat.st_rdev))?,
+            FileType::Symlink => Draft::special(dir, Special::Symlink(&source.read_link()?), 0)?,
+            FileType::Directory => Draft::special(dir, Special::Directory, stat.st_mode)?,
+            other => Draft::special(dir, Special::Node(other, stat.st_rdev), stat.st_mode)?,
         };
-        self.copy_attributes(source, &stat, draft.entry())?;
-        Ok((draft, stat))
+        let made = draft.entry().stat()?;
+        self.copy_attributes(source, &stat, draft.entry(), &made)?;
+        Ok((Copy { draft, made }, stat))
     }
 
     /// As [`Union::draft_of`], for a regular file.
@@ -187,27 +196,48 @@ impl Union {
         keep: Keep,
         stopwatch: &mut Stopwatch,
         phases: &mut CopyUpPhases,
-    ) -> Outcome<(Draft<'_>, CopyMethod)> {
-        let draft = Draft::file(self.writable()?.drafts.as_fd())?;
+    ) -> Outcome<(Copy<'_>, CopyMethod)> {
+        let drafts = self.writable()?.drafts.as_fd();
+        let draft = self.with_room(|| Draft::file(drafts, stat.st_mode))?;
         let target = draft.as_file().ok_or(UnionErrorKind::Invalid)?;
-        let len_bytes = stat.st_size.cast_unsigned();
-        let kept_bytes = keep.of(len_bytes);
-        let method = copy_data(source, target, kept_bytes, kept_bytes == len_bytes)?;
+        let made = fs::fstat(target)?;
+        let method = self.copy_bytes(source, stat, target, &made, keep)?;
         phases.data_ns = stopwatch.lap_ns();
-        self.copy_attributes(Entry::Open(source.as_fd()), stat, draft.entry())?;
+        self.copy_attributes(Entry::Open(source.as_fd()), stat, draft.entry(), &made)?;
         if self.sync {
             fs::fsync(target)?;
         }
         phases.attributes_ns = stopwatch.lap_ns();
-        Ok((draft, method))
+        Ok((Copy { draft, made }, method))
+    }
+
+    /// Copies the bytes that are to be kept, without asking for what is known not to work between the two.
+    fn copy_bytes(
+        &self,
+        source: &File,
+        stat: &Stat,
+        target: &File,
+        made: &Stat,
+        keep: Keep,
+    ) -> Outcome<CopyMethod> {
+        const BLOCK_LEN_BYTES: u64 = 512;
+        let (whole, devices) = (stat.st_size.cast_unsigned(), (stat.st_dev, made.st_dev));
+        let len_bytes = keep.of(whole);
+        let try_reflink = len_bytes == whole && self.without_reflinks.with(&devices, |()| ()).is_none();
+        let may_have_holes = stat.st_blocks.cast_unsigned() * BLOCK_LEN_BYTES < whole;
+        let copied = copy_data(source, target, CopyPlan { len_bytes, try_reflink, may_have_holes })?;
+        if copied.never_reflinks {
+            self.without_reflinks.insert(devices, ());
+        }
+        Ok(copied.method)
     }
 
     /// Gives `target` the owner, attributes, mode and times of `source`.
     ///
     /// chown clears set-id bits and file capabilities, and both it and
-    /// attributes move times; hence this order.
-    fn copy_attributes(&self, source: Entry<'_>, stat: &Stat, target: Entry<'_>) -> Outcome<()> {
-        if self.own_ids != (stat.st_uid, stat.st_gid) {
+    /// attributes move times; hence this order. `made` is what `target` was at first.
+    fn copy_attributes(&self, source: Entry<'_>, stat: &Stat, target: Entry<'_>, made: &Stat) -> Outcome<()> {
+        if (made.st_uid, made.st_gid) != (stat.st_uid, stat.st_gid) {
             target.chown(Some(stat.st_uid), Some(stat.st_gid))?;
         }
         let keeps_all = self.writable()?.keeps_all_xattrs;
@@ -218,7 +248,8 @@ impl Union {
             }
             may_skip
         })?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
+        // A draft starts without the bits that chown and writing clear, so where they are wanted this differs.
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink && made.st_mode != stat.st_mode {
             target.chmod(stat.st_mode)?;
         }
         target.set_times(&times_of(stat))?;
@@ -281,11 +312,10 @@ impl Union {
         let source = self.dir_handle(dir, dir.branch())?;
         let parent = self.dir_handle(&name.dir, target)?;
         phases.open_source_ns = stopwatch.lap_ns();
-        let (mut draft, _) = self.draft_of(Entry::Held(source.as_fd()))?;
+        let (mut copy, _) = self.draft_of(Entry::Held(source.as_fd()))?;
         phases.attributes_ns = stopwatch.lap_ns();
-        let copy = draft.entry().stat()?;
-        draft.publish(&parent, &name.name)?;
-        self.origins.insert((copy.st_dev, copy.st_ino), dir.ino());
+        copy.draft.publish(&parent, &name.name)?;
+        self.origins.insert((copy.made.st_dev, copy.made.st_ino), dir.ino());
         let at = state.branches.partition_point(|it| *it < target);
         state.branches.insert(at, target);
         {
@@ -342,10 +372,10 @@ impl Union {
 }
 
 /// Opens a file to copy it; only its owner may leave its time of access alone.
-fn open_source(entry: Entry<'_>) -> Outcome<File> {
+fn open_source(entry: Entry<'_>) -> io::Result<File> {
     match entry.open(OFlags::RDONLY | OFlags::NOATIME) {
-        Err(Errno::PERM) => Ok(entry.open(OFlags::RDONLY)?),
-        other => Ok(other?),
+        Err(Errno::PERM) => entry.open(OFlags::RDONLY),
+        other => other,
     }
 }
 

@@ -13,12 +13,13 @@ use aufs_host::entry::{Entry, open_directory};
 use aufs_host::xattr;
 use parking_lot::MutexGuard;
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RenameFlags, Stat};
-use rustix::io::Errno;
+use rustix::io::{self, Errno};
 
 use crate::attr::Creator;
 use crate::error::{During, Outcome, UnionError, UnionErrorKind};
 use crate::facts::{has_marker, shown};
-use crate::lookup::{Found, Reach};
+use crate::gather::Reach;
+use crate::lookup::Found;
 use crate::marker;
 use crate::names;
 use crate::node::{DirState, Node};
@@ -80,10 +81,10 @@ impl Union {
         let mut place = self.free_place(dir, name)?;
         let mode = self.effective_mode(&mut place.state, &place.parent, mode & 0o7777, creator)?;
         let file = if self.is_ours(creator) {
-            create_named(&place.parent, name, mode)?
+            self.with_room(|| create_named(&place.parent, name, mode))?
         } else {
             let group = self.group_of_new(&mut place.state, &place.parent, creator)?;
-            publish_file(&place.parent, name, mode, creator.uid, group)?
+            self.with_room(|| publish_file(&place.parent, name, mode, creator.uid, group))?
         };
         let stat = fs::fstat(&file)?;
         let found = self.settle(dir, name, &stat, &mut place)?;
@@ -127,13 +128,13 @@ impl Union {
             let entry = Entry::At(place.parent.as_fd(), &draft);
             let mode = if let New::Node(mode, _) = what { mode } else { 0 };
             let published = give_owner(entry, creator.uid, group, mode).and_then(|()| {
-                Ok(fs::renameat_with(&place.parent, &draft, &place.parent, name, RenameFlags::NOREPLACE)?)
+                fs::renameat_with(&place.parent, &draft, &place.parent, name, RenameFlags::NOREPLACE)
             });
-            if let Err(kind) = published {
+            if let Err(errno) = published {
                 let flags =
                     if matches!(what, New::Directory(_)) { AtFlags::REMOVEDIR } else { AtFlags::empty() };
                 fs::unlinkat(&place.parent, &draft, flags)?;
-                return Err(kind);
+                return Err(errno.into());
             }
         }
         if is_hiding {
@@ -222,6 +223,9 @@ impl Union {
         let branches = if file_type == FileType::Directory { vec![target] } else { Vec::new() };
         let ino = self.own_number(stat.st_dev, stat.st_ino);
         let node = Arc::new(Node::new(self.next_id(), ino, file_type, spot, branches));
+        if file_type == FileType::Directory {
+            node.lock_dir()?.is_indexed = !self.revalidate; // There is nothing to read in it yet.
+        }
         place.state.index.adopt(&shared_name, &node);
         self.unmark(name, place, &node)?;
         let attr = self.attr_of(&node, stat);
@@ -284,7 +288,7 @@ impl Union {
 }
 
 /// Creates a regular file that has its owner before it has its name.
-fn publish_file(parent: &OwnedFd, name: &OsStr, mode: u32, uid: u32, group: Option<u32>) -> Outcome<File> {
+fn publish_file(parent: &OwnedFd, name: &OsStr, mode: u32, uid: u32, group: Option<u32>) -> io::Result<File> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     match fs::openat(parent, ".", flags, Mode::from_raw_mode(mode)) {
         Ok(fd) => {
@@ -299,11 +303,11 @@ fn publish_file(parent: &OwnedFd, name: &OsStr, mode: u32, uid: u32, group: Opti
             give_owner(Entry::Open(file.as_fd()), uid, group, mode)?;
             Ok(file)
         }
-        Err(errno) => Err(errno.into()),
+        Err(errno) => Err(errno),
     }
 }
 
-fn create_named(parent: &OwnedFd, name: &OsStr, mode: u32) -> Outcome<File> {
+fn create_named(parent: &OwnedFd, name: &OsStr, mode: u32) -> io::Result<File> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     Ok(File::from(fs::openat(parent, name, flags, Mode::from_raw_mode(mode))?))
 }
@@ -326,7 +330,7 @@ fn make(parent: &OwnedFd, name: &OsStr, what: New<'_>) -> Outcome<()> {
 }
 
 /// Hands a new entry to its creator, without losing the set-id bits of the `mode` that was asked for.
-pub(crate) fn give_owner(entry: Entry<'_>, uid: u32, group: Option<u32>, mode: u32) -> Outcome<()> {
+pub(crate) fn give_owner(entry: Entry<'_>, uid: u32, group: Option<u32>, mode: u32) -> io::Result<()> {
     const SET_ID: u32 = 0o6000;
     entry.chown(Some(uid), group)?;
     if mode & SET_ID != 0 {

@@ -72,7 +72,7 @@ impl Union {
     fn reopen(&self, node: &Arc<Node>, writable: bool) -> Outcome<Opened> {
         let flags = if writable { OFlags::RDWR } else { OFlags::RDONLY };
         let version = node.version();
-        let file = self.on_entry(node, |_, entry| Ok(entry.open(flags)?))?;
+        let file = self.on_entry(node, |_, entry| Ok(self.with_room(|| entry.open(flags))?))?;
         Ok(Opened { file: Arc::new(file), version, is_writable: writable })
     }
 
@@ -82,7 +82,8 @@ impl Union {
     ///
     /// What the branch reports.
     pub fn open_path(&self, node: &Arc<Node>) -> Result<(File, crate::branch::BranchIndex), UnionError> {
-        self.on_entry(node, |branch, entry| Ok((entry.open(OFlags::PATH)?, branch))).during_on("open", node)
+        self.on_entry(node, |branch, entry| Ok((self.with_room(|| entry.open(OFlags::PATH))?, branch)))
+            .during_on("open", node)
     }
 
     fn readable(&self, open: &OpenFile) -> Outcome<Arc<File>> {

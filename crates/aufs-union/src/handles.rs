@@ -6,39 +6,98 @@
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use aufs_host::entry::open_directory;
 use parking_lot::Mutex;
+use rustix::io::{self, Errno};
+use rustix::process::{Resource, getrlimit};
+use tracing::debug;
 
 use crate::branch::BranchIndex;
 use crate::error::{Outcome, UnionErrorKind};
 use crate::node::Node;
 use crate::union::Union;
+use crate::writable::OpenUnionError;
 
 /// The hand's view of all handles that directories keep.
 #[derive(Debug)]
 pub(crate) struct HandleClock {
     queue: Mutex<VecDeque<(Weak<Node>, BranchIndex)>>,
-    limit: usize,
+    /// Handles that are open; fewer than the queue is long once directories were forgotten.
+    open: Arc<AtomicUsize>,
+    limit: AtomicUsize,
+}
+
+/// Counts a handle for as long as it is kept.
+#[derive(Debug)]
+pub(crate) struct OpenCount(Arc<AtomicUsize>);
+
+impl Drop for OpenCount {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Descriptors left to everything else: the server, drafts, a few files that programs have open.
+const RESERVED: usize = 64;
+
+/// Most handles that are kept, however many files the process may open.
+const LIMIT_MAX: usize = 1 << 16;
+
+/// Fewest handles that are kept, however short descriptors run.
+const LIMIT_MIN: usize = 16;
+
+/// Times that a call is repeated after handles were closed for it.
+const ATTEMPTS: usize = 8;
+
+/// Returns how many directory handles a union of so many branches may keep.
+///
+/// # Errors
+///
+/// [`OpenUnionError::TooManyBranches`] when hardly any would be left.
+pub(crate) fn limit_for(branches: usize) -> Result<usize, OpenUnionError> {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let needed = branches + RESERVED + LIMIT_MIN;
+    if limit < needed {
+        return Err(OpenUnionError::TooManyBranches { branches, needed, limit });
+    }
+    // As many again for the files that programs have open.
+    Ok(((limit - branches - RESERVED) / 2).clamp(LIMIT_MIN, LIMIT_MAX))
 }
 
 impl HandleClock {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { queue: Mutex::default(), limit }
+        Self { queue: Mutex::default(), open: Arc::default(), limit: AtomicUsize::new(limit) }
     }
 
     /// Returns how many handles directories keep open.
     pub(crate) fn open_count(&self) -> u64 {
-        self.queue.lock().len() as u64
+        self.open.load(Ordering::Relaxed) as u64
+    }
+
+    fn count(&self) -> OpenCount {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        OpenCount(Arc::clone(&self.open))
     }
 
     /// Notes a new handle, and closes the coldest ones beyond the limit.
     fn note(&self, node: &Arc<Node>, branch: BranchIndex) {
         let mut queue = self.queue.lock();
         queue.push_back((Arc::downgrade(node), branch));
+        let open = self.open.load(Ordering::Relaxed);
+        if 2 * open + 64 < queue.len() {
+            queue.retain(|(node, _)| node.strong_count() != 0);
+        }
+        let limit = self.limit.load(Ordering::Relaxed);
+        self.close_down_to(&mut queue, limit);
+    }
+
+    fn close_down_to(&self, queue: &mut VecDeque<(Weak<Node>, BranchIndex)>, limit: usize) {
         let mut spared = 0;
-        while self.limit < queue.len() && spared <= self.limit {
+        while limit < self.open.load(Ordering::Relaxed) && spared <= queue.len() {
             let Some((candidate, branch)) = queue.pop_front() else { return };
             match candidate.upgrade() {
                 Some(node) if !node.release_handle(branch) => {
@@ -49,29 +108,80 @@ impl HandleClock {
             }
         }
     }
+
+    /// Closes handles because the process may open no more files; false when there is nothing to close.
+    fn make_room(&self) -> bool {
+        let mut queue = self.queue.lock();
+        let open = self.open.load(Ordering::Relaxed);
+        let limit = (open / 2).max(LIMIT_MIN);
+        if open <= limit {
+            return false;
+        }
+        // What else the process has open is here to stay, so there will be no more room later.
+        self.limit.fetch_min(limit, Ordering::Relaxed);
+        debug!(limit, "descriptors run short, keeping fewer directory handles");
+        self.close_down_to(&mut queue, limit);
+        self.open.load(Ordering::Relaxed) < open
+    }
+}
+
+/// A handle on one branch's part of a directory, perhaps just opened and not kept yet.
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) fd: Arc<OwnedFd>,
+    pub(crate) is_new: bool,
 }
 
 impl Union {
-    /// Returns a handle on `branch`'s part of the directory `node`.
+    /// Returns a handle on `branch`'s part of the directory `node`, which is kept.
     pub(crate) fn dir_handle(&self, node: &Arc<Node>, branch: BranchIndex) -> Outcome<Arc<OwnedFd>> {
+        let part = self.dir_part(node, branch)?;
+        Ok(if part.is_new { self.keep_handle(node, branch, part.fd) } else { part.fd })
+    }
+
+    /// Returns a handle on `branch`'s part of the directory `node`, opened now if none is kept.
+    pub(crate) fn dir_part(&self, node: &Arc<Node>, branch: BranchIndex) -> Outcome<Part> {
         if node.id() == Node::ROOT_ID {
-            return Ok(Arc::clone(&self.branches[branch.as_usize()].root));
+            let fd = Arc::clone(&self.branches[branch.as_usize()].root);
+            return Ok(Part { fd, is_new: false });
         }
         if let Some(fd) = node.handle(branch) {
-            return Ok(fd);
+            return Ok(Part { fd, is_new: false });
         }
         let spot = node.spot.read();
         if let Some(held) = &spot.held {
-            return if spot.branch == branch { Ok(Arc::clone(held)) } else { Err(UnionErrorKind::NotFound) };
+            let is_held = spot.branch == branch;
+            let fd = is_held.then(|| Arc::clone(held)).ok_or(UnionErrorKind::NotFound)?;
+            return Ok(Part { fd, is_new: false });
         }
         let name = spot.primary().ok_or(UnionErrorKind::NotFound)?;
         let parent = self.dir_handle(&name.dir, branch)?;
-        let fd = Arc::new(open_directory(&parent, &name.name)?);
-        let (fd, is_new) = node.keep_handle(branch, fd);
-        drop(spot);
+        let fd = self.with_room(|| open_directory(&parent, &name.name))?;
+        Ok(Part { fd: Arc::new(fd), is_new: true })
+    }
+
+    /// Keeps a handle on `node` for later; returns the one to use, as another thread may have been faster.
+    pub(crate) fn keep_handle(
+        &self,
+        node: &Arc<Node>,
+        branch: BranchIndex,
+        fd: Arc<OwnedFd>,
+    ) -> Arc<OwnedFd> {
+        let (fd, is_new) = node.keep_handle(branch, fd, || self.handle_clock.count());
         if is_new {
             self.handle_clock.note(node, branch);
         }
-        Ok(fd)
+        fd
+    }
+
+    /// Calls `open`, and again after closing directory handles while the process has too many files open.
+    pub(crate) fn with_room<T>(&self, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        for _ in 0..ATTEMPTS {
+            match open() {
+                Err(Errno::MFILE | Errno::NFILE) if self.handle_clock.make_room() => (),
+                other => return other,
+            }
+        }
+        open()
     }
 }

@@ -17,6 +17,7 @@ pub mod error;
 mod facts;
 mod file;
 mod file_name;
+mod gather;
 mod handles;
 mod index;
 mod lookup;

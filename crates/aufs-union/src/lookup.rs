@@ -5,20 +5,17 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use aufs_host::entry::Entry;
-use aufs_host::listing;
-use parking_lot::MutexGuard;
 use rustix::fs::{FileType, Stat};
-use rustix::io::Errno;
 
 use crate::attr::Attr;
 use crate::branch::BranchIndex;
 use crate::error::{During, Outcome, UnionError, UnionErrorKind};
-use crate::facts::{HeldAt, HeldList, shown};
-use crate::index::Index;
+use crate::facts::shown;
+use crate::gather::{Gathered, Reach};
 use crate::marker;
-use crate::names::{self, BranchName};
+use crate::names;
 use crate::node::{DirState, Node};
-use crate::resolve::{Held, HeldEntry, Shown};
+use crate::resolve::Shown;
 use crate::spot::{Name, Names, Spot};
 use crate::union::Union;
 
@@ -29,20 +26,6 @@ pub struct Found {
     pub node: Arc<Node>,
     /// Its attributes at this moment.
     pub attr: Attr,
-}
-
-/// How far to look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reach {
-    /// Until the verdict is certain.
-    Verdict,
-    /// Through all branches, to know what lies below too.
-    Bottom,
-}
-
-/// Lookups in a directory after which its index is built, by the number of branches that have it.
-fn probes_before_index(branch_count: usize) -> u32 {
-    if branch_count < 4 { 16 } else { 4 }
 }
 
 impl Union {
@@ -74,11 +57,26 @@ impl Union {
             let attr = self.read_attributes(&node)?;
             return Ok(Some(Found { node, attr }));
         }
-        let held = self.held(dir, state, name, Reach::Verdict)?;
-        self.adopt(dir, state, name, shown(&held)).map(Some).or_else(|kind| match kind {
+        let gathered = self.gather(dir, state, name, Reach::Verdict)?;
+        self.adopt(dir, state, name, shown(&gathered.held), gathered.top).map(Some).or_else(|kind| match kind
+        {
             UnionErrorKind::NotFound => Ok(None),
             kind => Err(kind),
         })
+    }
+
+    /// As [`Union::find_locked`], for who needs no attributes, with what was gathered about the name.
+    pub(crate) fn node_locked(
+        &self,
+        dir: &Arc<Node>,
+        state: &mut DirState,
+        name: &OsStr,
+        gathered: &Gathered,
+    ) -> Outcome<Arc<Node>> {
+        match state.index.child(name) {
+            Some(node) if !self.revalidate => Ok(node),
+            _ => Ok(self.adopt(dir, state, name, shown(&gathered.held), gathered.top)?.node),
+        }
     }
 
     /// Returns the attributes of `node`.
@@ -104,113 +102,6 @@ impl Union {
         attr
     }
 
-    /// Returns what the branches hold under `name`, from the index where there is one.
-    pub(crate) fn held(
-        &self,
-        dir: &Arc<Node>,
-        state: &mut DirState,
-        name: &OsStr,
-        reach: Reach,
-    ) -> Outcome<HeldList> {
-        if state.gone {
-            return Err(UnionErrorKind::NotFound);
-        }
-        if self.revalidate {
-            self.tally.probes.increment();
-            return self.probe(dir, &state.branches, name, reach);
-        }
-        if !state.is_indexed {
-            state.probes += 1;
-            if state.probes <= probes_before_index(state.branches.len()) {
-                self.tally.probes.increment();
-                return self.probe(dir, &state.branches, name, reach);
-            }
-        }
-        self.tally.index_hits.increment();
-        Ok(HeldList::from_slice(self.index(dir, state)?.get(name)))
-    }
-
-    /// Asks each branch in turn.
-    fn probe(
-        &self,
-        dir: &Arc<Node>,
-        branches: &[BranchIndex],
-        name: &OsStr,
-        reach: Reach,
-    ) -> Outcome<HeldList> {
-        let mut list = HeldList::new();
-        let mut merge = crate::resolve::Merge::default();
-        for &branch in branches {
-            let handle = self.dir_handle(dir, branch)?;
-            let stat = match Entry::At(handle.as_fd(), name).stat() {
-                Ok(stat) => Some(stat),
-                Err(Errno::NOENT | Errno::NAMETOOLONG) => None,
-                Err(errno) => return Err(errno.into()),
-            };
-            let file_type = stat.map_or(FileType::Unknown, |it| FileType::from_raw_mode(it.st_mode));
-            let entry = match file_type {
-                FileType::Unknown => HeldEntry::Nothing,
-                FileType::Directory => HeldEntry::Dir,
-                _ => HeldEntry::File,
-            };
-            // A file decides at once, unless a directory above it makes aufs look further down.
-            let needs_marker = entry != HeldEntry::File
-                || reach == Reach::Bottom
-                || list.iter().any(|it| it.held.entry == HeldEntry::Dir);
-            let hides_below = needs_marker
-                && self.branches[branch.as_usize()].honors_whiteouts
-                && marker::has_whiteout(&handle, name)?;
-            let held = Held { entry, hides_below };
-            if held != Held::default() {
-                let ino = stat.map_or(0, |it| self.number(it.st_dev, it.st_ino));
-                list.push(HeldAt { branch, held, file_type, ino });
-            }
-            if merge.feed(branch, held).is_break() && reach == Reach::Verdict {
-                break;
-            }
-        }
-        Ok(list)
-    }
-
-    /// Returns the index of `dir`, which is built now if there is none.
-    pub(crate) fn index<'s>(&self, dir: &Arc<Node>, state: &'s mut DirState) -> Outcome<&'s mut Index> {
-        if !state.is_indexed {
-            if let Err(kind) = self.build_index(dir, &state.branches, &mut state.index) {
-                state.index.clear_facts();
-                return Err(kind);
-            }
-            state.is_indexed = true;
-        }
-        Ok(&mut state.index)
-    }
-
-    fn build_index(&self, dir: &Arc<Node>, branches: &[BranchIndex], index: &mut Index) -> Outcome<()> {
-        self.tally.indexes_built.increment();
-        for &at in branches {
-            let branch = &self.branches[at.as_usize()];
-            let handle = self.dir_handle(dir, at)?;
-            let mut unknown = Vec::new();
-            listing::read(&handle, |entry| match BranchName::of(entry.name) {
-                BranchName::Plain(name) if names::check(name).is_ok() => {
-                    let ino = self.number(branch.device, entry.ino);
-                    index.put_entry(name, at, entry.file_type, ino);
-                    if entry.file_type == FileType::Unknown {
-                        unknown.push(name.to_owned());
-                    }
-                }
-                BranchName::Whiteout(name) if branch.honors_whiteouts => index.put_marker(name, at),
-                _ => (),
-            })?;
-            for name in unknown {
-                let stat = Entry::At(handle.as_fd(), &name).stat()?;
-                let ino = self.number(stat.st_dev, stat.st_ino);
-                index.put_entry(&name, at, FileType::from_raw_mode(stat.st_mode), ino);
-            }
-        }
-        index.shrink();
-        Ok(())
-    }
-
     /// Makes what is shown under `name` a node, or finds the node it is already.
     ///
     /// # Errors
@@ -222,17 +113,22 @@ impl Union {
         state: &mut DirState,
         name: &OsStr,
         shown: Shown,
+        top: Option<(BranchIndex, Stat)>,
     ) -> Outcome<Found> {
+        let mut is_cut = true;
         let (branch, branches) = match shown {
             Shown::Nothing => return Err(UnionErrorKind::NotFound),
             Shown::File(branch) => (branch, Vec::new()),
             Shown::Dir(candidates) => {
-                let branches = self.merged_branches(dir, name, candidates)?;
+                is_cut = !self.may_cut_later(&candidates);
+                let branches = if is_cut { self.merged_branches(dir, name, candidates)? } else { candidates };
                 (*branches.first().ok_or(UnionErrorKind::NotFound)?, branches)
             }
         };
-        let parent = self.dir_handle(dir, branch)?;
-        let stat = Entry::At(parent.as_fd(), name).stat()?;
+        let stat = match top {
+            Some((at, stat)) if at == branch => stat,
+            _ => Entry::At(self.dir_handle(dir, branch)?.as_fd(), name).stat()?,
+        };
         let file_type = FileType::from_raw_mode(stat.st_mode);
         if (file_type == FileType::Directory) == branches.is_empty() {
             return Err(UnionErrorKind::Stale); // It changed its type while we looked.
@@ -263,6 +159,9 @@ impl Union {
         let spot = Spot { branch, names: Names::One(own), held: None };
         let ino = self.number(stat.st_dev, stat.st_ino);
         let node = Arc::new(Node::new(self.next_id(), ino, file_type, spot, branches));
+        if file_type == FileType::Directory {
+            node.lock_dir()?.is_cut = is_cut;
+        }
         if file_type != FileType::Directory && stat.st_nlink != 1 {
             self.remember_linked(&stat, &node);
         }
@@ -286,6 +185,15 @@ impl Union {
         is_same.then_some(node)
     }
 
+    /// Whether looking for opaque parts can wait until somebody looks into the directory.
+    ///
+    /// Its attributes are those of the topmost part either way; and so is the
+    /// question whether it can be written to, if no branch above the writable one has it.
+    fn may_cut_later(&self, candidates: &[BranchIndex]) -> bool {
+        let is_below_writable = |top: &BranchIndex| self.writable_branch().is_none_or(|it| it <= *top);
+        !self.revalidate && candidates.first().is_some_and(is_below_writable)
+    }
+
     /// Drops the branches below an opaque directory.
     fn merged_branches(
         &self,
@@ -305,12 +213,5 @@ impl Union {
             }
         }
         Ok(candidates)
-    }
-
-    /// Brings the index up to date, if the directory has one.
-    pub(crate) fn note(state: &mut MutexGuard<'_, DirState>, change: impl FnOnce(&mut Index)) {
-        if state.is_indexed {
-            change(&mut state.index);
-        }
     }
 }

@@ -52,7 +52,7 @@ impl Union {
             (parent, mode, group)
         };
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        let file = match fs::openat(&parent, ".", flags, Mode::from_raw_mode(mode)) {
+        let file = match self.with_room(|| fs::openat(&parent, ".", flags, Mode::from_raw_mode(mode))) {
             Ok(fd) => File::from(fd),
             // So answer file systems, and kernels, that do not know the flag.
             Err(Errno::ISDIR | Errno::INVAL) => return Err(Errno::OPNOTSUPP.into()),

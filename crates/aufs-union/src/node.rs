@@ -11,6 +11,7 @@ use rustix::fs::FileType;
 use crate::branch::BranchIndex;
 use crate::error::{Outcome, UnionErrorKind};
 use crate::file_name::FileName;
+use crate::handles::OpenCount;
 use crate::index::Index;
 use crate::spot::Spot;
 
@@ -49,6 +50,8 @@ struct DirPart {
 pub(crate) struct DirState {
     /// The branches merged here, topmost first.
     pub(crate) branches: Vec<BranchIndex>,
+    /// Whether those that an opaque part hides are gone from `branches`.
+    pub(crate) is_cut: bool,
     /// The names known here; with all that the branches hold once `is_indexed`.
     pub(crate) index: Index,
     /// Whether the branches were read, once that has paid.
@@ -106,6 +109,7 @@ impl Drop for Node {
 struct HandleSlot {
     branch: BranchIndex,
     fd: Arc<OwnedFd>,
+    _count: OpenCount,
     /// Used since the clock last came by; see [`crate::handles`].
     used: AtomicBool,
 }
@@ -119,7 +123,7 @@ impl Node {
         branches: Vec<BranchIndex>,
     ) -> Self {
         let dir = (file_type == FileType::Directory).then(|| {
-            let state = Mutex::new(DirState { branches, ..DirState::default() });
+            let state = Mutex::new(DirState { branches, is_cut: true, ..DirState::default() });
             Box::new(DirPart { state, dropped: Mutex::default(), handles: Mutex::default() })
         });
         Self {
@@ -226,31 +230,39 @@ impl Node {
 
     pub(crate) fn handle(&self, branch: BranchIndex) -> Option<Arc<OwnedFd>> {
         let handles = self.dir.as_ref()?.handles.lock();
-        let slot = handles.iter().find(|it| it.branch == branch)?;
+        let slot = &handles[handles.binary_search_by_key(&branch, |it| it.branch).ok()?];
         slot.used.store(true, Ordering::Relaxed);
         Some(Arc::clone(&slot.fd))
     }
 
     /// Keeps a handle; returns the one already kept when another thread was faster.
-    pub(crate) fn keep_handle(&self, branch: BranchIndex, fd: Arc<OwnedFd>) -> (Arc<OwnedFd>, bool) {
+    pub(crate) fn keep_handle(
+        &self,
+        branch: BranchIndex,
+        fd: Arc<OwnedFd>,
+        count: impl FnOnce() -> OpenCount,
+    ) -> (Arc<OwnedFd>, bool) {
         let Some(dir) = &self.dir else { return (fd, false) };
         let mut handles = dir.handles.lock();
-        if let Some(slot) = handles.iter().find(|it| it.branch == branch) {
-            return (Arc::clone(&slot.fd), false);
+        match handles.binary_search_by_key(&branch, |it| it.branch) {
+            Ok(at) => (Arc::clone(&handles[at].fd), false),
+            Err(at) => {
+                let (fd, used) = (Arc::clone(&fd), AtomicBool::new(true));
+                handles.insert(at, HandleSlot { branch, fd: Arc::clone(&fd), _count: count(), used });
+                (fd, true)
+            }
         }
-        handles.push(HandleSlot { branch, fd: Arc::clone(&fd), used: AtomicBool::new(true) });
-        (fd, true)
     }
 
     /// Drops a handle that was not used since the last call; true when it is gone.
     pub(crate) fn release_handle(&self, branch: BranchIndex) -> bool {
         let Some(dir) = &self.dir else { return true };
         let mut handles = dir.handles.lock();
-        let Some(at) = handles.iter().position(|it| it.branch == branch) else { return true };
+        let Ok(at) = handles.binary_search_by_key(&branch, |it| it.branch) else { return true };
         if handles[at].used.swap(false, Ordering::Relaxed) {
             return false;
         }
-        handles.swap_remove(at);
+        handles.remove(at);
         true
     }
 }

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use aufs_host::entry::Entry;
 use rustix::fs::{self, AtFlags, OFlags};
+use rustix::io::Errno;
 
 use crate::branch::BranchIndex;
 use crate::error::{During, Outcome, UnionError, UnionErrorKind};
 use crate::facts::{HeldList, entry_at, has_marker, shown, shown_below};
-use crate::lookup::Reach;
+use crate::gather::Reach;
 use crate::marker;
 use crate::names;
 use crate::node::{DirState, Node};
@@ -68,8 +69,8 @@ impl Union {
     /// None when the directory has to be copied up first.
     fn try_remove(&self, dir: &Arc<Node>, name: &OsStr, wants_dir: bool) -> Outcome<Option<()>> {
         let mut state = dir.lock_dir()?;
-        let held = self.held(dir, &mut state, name, Reach::Bottom)?;
-        let top = match shown(&held) {
+        let gathered = self.gather(dir, &mut state, name, Reach::Bottom)?;
+        let top = match shown(&gathered.held) {
             Shown::Nothing => return Err(UnionErrorKind::NotFound),
             Shown::File(_) if wants_dir => return Err(UnionErrorKind::NotDirectory),
             Shown::Dir(_) if !wants_dir => return Err(UnionErrorKind::IsDirectory),
@@ -80,28 +81,28 @@ impl Union {
         if top < target {
             return Err(UnionErrorKind::NoWritableBranch);
         }
-        let found = self.find_locked(dir, &mut state, name)?.ok_or(UnionErrorKind::NotFound)?;
-        let removal = removal(&held, target);
+        let node = self.node_locked(dir, &mut state, name, &gathered)?;
+        let removal = removal(&gathered.held, target);
         if wants_dir {
-            let mut inside = found.node.lock_dir()?;
-            if !self.is_empty_locked(&found.node, &mut inside)? {
+            let mut inside = node.lock_dir()?;
+            if !self.is_empty_locked(&node, &mut inside)? {
                 return Err(UnionErrorKind::NotEmpty);
             }
             if removal.needs_marker && !state.branches.contains(&target) {
                 return Ok(None);
             }
-            self.refuse_immutable(&found.node)?;
-            self.detach_directory(dir, &mut state, name, &found.node, &mut inside, removal)?;
+            self.refuse_immutable(&node)?;
+            self.detach_directory(dir, &mut state, name, &node, &mut inside, removal)?;
             return Ok(Some(()));
         }
         if removal.needs_marker && !state.branches.contains(&target) {
-            self.refuse_immutable(&found.node)?;
+            self.refuse_immutable(&node)?;
             return Ok(None);
         }
-        self.refuse_immutable(&found.node)?;
+        self.refuse_immutable(&node)?;
         let parent = self.dir_handle(dir, target)?;
         self.put_marker_for(&mut state, &parent, name, removal)?;
-        self.detach_file(dir, &mut state, &parent, name, &found.node, removal)?;
+        self.detach_file(dir, &mut state, &parent, name, &node, removal)?;
         Ok(Some(()))
     }
 
@@ -111,7 +112,7 @@ impl Union {
             return Ok(()); // The host itself refuses.
         }
         self.on_entry(node, |_, entry| {
-            if is_immutable(entry)? { Err(UnionErrorKind::Branch(rustix::io::Errno::PERM)) } else { Ok(()) }
+            if is_immutable(entry)? { Err(UnionErrorKind::Branch(Errno::PERM)) } else { Ok(()) }
         })
     }
 
@@ -195,13 +196,24 @@ impl Union {
         }
         let Some(last) = spot.names.iter().find(leads).cloned() else { return Ok(()) };
         let holder = self.dir_handle(&last.dir, last.branch)?;
-        let held = Entry::At(holder.as_fd(), &last.name).open(OFlags::PATH)?;
+        let held = self.with_room(|| Entry::At(holder.as_fd(), &last.name).open(OFlags::PATH))?;
         let writable = self.writable()?;
         if spot.branch == writable.index && self.linked_copies.with(&node.id(), |_| ()).is_some() {
             Entry::Held(held.as_fd()).link(&writable.drafts, &aufs_host::draft::fresh_name())?;
         }
         spot.held = Some(Arc::new(OwnedFd::from(held)));
         Ok(())
+    }
+
+    /// Removes a directory of the writable branch that shows nothing; markers in it go first.
+    fn remove_part(&self, parent: &OwnedFd, name: &OsStr, part: &OwnedFd) -> Outcome<()> {
+        match fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
+            Err(Errno::NOTEMPTY | Errno::EXIST) => {
+                marker::clear(part)?;
+                Ok(fs::unlinkat(parent, name, AtFlags::REMOVEDIR)?)
+            }
+            other => Ok(other?),
+        }
     }
 
     /// Removes an empty directory's name, and its part of the writable branch.
@@ -222,8 +234,7 @@ impl Union {
             // below while its own markers are removed.
             self.put_marker_for(state, &parent, name, removal)?;
             if removal.has_entry {
-                marker::clear(&*self.dir_handle(node, target)?)?;
-                fs::unlinkat(&parent, name, AtFlags::REMOVEDIR)?;
+                self.remove_part(&parent, name, &*self.dir_handle(node, target)?)?;
             }
         }
         {

@@ -16,7 +16,7 @@ use crate::branch::BranchIndex;
 use crate::error::{During, Outcome, UnionError, UnionErrorKind};
 use crate::facts::{HeldList, entry_at, has_marker, shown, would_merge_below};
 use crate::file_name::FileName;
-use crate::lookup::Reach;
+use crate::gather::Reach;
 use crate::marker;
 use crate::names;
 use crate::node::{DirState, Node};
@@ -107,6 +107,11 @@ impl Union {
 
     fn lookup_end(&self, end: End<'_>) -> Outcome<Option<Arc<Node>>> {
         let mut state = end.dir.lock_dir()?;
+        if !self.revalidate
+            && let Some(node) = state.index.child(end.name)
+        {
+            return Ok(Some(node));
+        }
         Ok(self.find_locked(end.dir, &mut state, end.name)?.map(|it| it.node))
     }
 
@@ -228,8 +233,11 @@ impl Union {
             spot.names.push(Name { dir: Arc::clone(to.dir), name: new_name.clone(), branch: writable });
         }
         self.after_move(&mut locked, from, to, &new_name, source, target)?;
-        marker::remove_whiteout(&new_parent, to.name)?;
-        Self::note(locked.to(), |index| index.take_marker(to.name, writable));
+        // An empty directory may have left one when it was replaced.
+        if has_marker(&new_held, writable) || (is_dir && target.is_some()) {
+            marker::remove_whiteout(&new_parent, to.name)?;
+            Self::note(locked.to(), |index| index.take_marker(to.name, writable));
+        }
         Ok(true)
     }
 

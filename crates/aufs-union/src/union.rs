@@ -16,12 +16,12 @@ use tracing::debug;
 use crate::branch::{BranchIndex, BranchPerm, BranchSpec};
 use crate::counters::Tally;
 use crate::error::{Outcome, UnionErrorKind};
-use crate::handles::HandleClock;
+use crate::handles::{self, HandleClock};
 use crate::node::Node;
 use crate::report::Change;
 use crate::shards::Shards;
 use crate::spot::{Names, Spot};
-use crate::writable::{self, OpenUnionError, Writable};
+use crate::writable::{OpenUnionError, Writable};
 
 /// How a union is to be opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +63,8 @@ pub struct Union {
     pub(crate) linked_copies: Shards<u64, Arc<Node>>,
     /// Inode numbers of copied-up entries that stay those of their origin.
     pub(crate) origins: Shards<(u64, u64), u64>,
+    /// Devices of a source and a target whose files never share blocks.
+    pub(crate) without_reflinks: Shards<(u64, u64), ()>,
     /// Held while a directory moves, so that the tree keeps its shape for others that move.
     pub(crate) moving: Mutex<()>,
     devices: Vec<u64>,
@@ -90,6 +92,7 @@ impl Union {
     ///
     /// Names the branch that cannot be used, and why; see [`OpenUnionError`].
     pub fn open(options: &UnionOptions) -> Result<Self, OpenUnionError> {
+        let limit = handles::limit_for(options.stack.len())?;
         // New entries get their mode from the caller's mask, not from ours.
         rustix::process::umask(Mode::empty());
         let writable_index = options.stack.iter().position(|it| it.perm.is_writable());
@@ -116,7 +119,6 @@ impl Union {
         let root_branches = cut_at_opaque_root(&branches, root_branches)?;
         let spot = Spot { branch: top, names: Names::none(), held: None };
         let root = Node::new(Node::ROOT_ID, ROOT_INO, FileType::Directory, spot, root_branches);
-        let limit = writable::handle_limit();
         debug!(branches = branches.len(), handle_limit = limit, "union opened");
         Ok(Self {
             branches,
@@ -130,6 +132,7 @@ impl Union {
             linked: Shards::default(),
             linked_copies: Shards::default(),
             origins: Shards::default(),
+            without_reflinks: Shards::default(),
             moving: Mutex::default(),
             devices,
             next_id: AtomicU64::new(Node::ROOT_ID + 1),

@@ -22,6 +22,18 @@ pub enum OpenUnionError {
     /// The stack is empty.
     #[error("a union needs at least one branch")]
     NoBranches,
+    /// The process may not open enough files for so many branches.
+    #[error(
+        "{branches} branches need a limit of at least {needed} open files, not {limit}; raise it (ulimit -n)"
+    )]
+    TooManyBranches {
+        /// How many there are.
+        branches: usize,
+        /// The limit they need (`RLIMIT_NOFILE`).
+        needed: usize,
+        /// The limit there is.
+        limit: usize,
+    },
     /// A branch cannot be opened.
     #[error("cannot open branch {path}: {errno}", path = path.display())]
     Branch {
@@ -65,6 +77,7 @@ impl OpenUnionError {
         match self {
             Self::NoBranches | Self::WorkdirElsewhere { .. } => Errno::INVAL,
             Self::Branch { errno, .. } | Self::Marker(errno) | Self::Writable { errno, .. } => *errno,
+            Self::TooManyBranches { .. } => Errno::MFILE,
             Self::InUse { .. } => Errno::BUSY,
         }
     }
@@ -177,10 +190,4 @@ fn clear(drafts: &OwnedFd) -> io::Result<()> {
         remove_tree(drafts, &name)?;
     }
     Ok(())
-}
-
-/// Returns how many directory handles a union may keep: half of what the process may open.
-pub(crate) fn handle_limit() -> usize {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    usize::try_from(limit.current.unwrap_or(1 << 20) / 2).unwrap_or(usize::MAX).clamp(64, 1 << 16)
 }
