@@ -97,11 +97,11 @@ fn fuse_root_the_helper_form_warns_once_about_what_it_cannot() {
         return;
     }
     let host = Host::new();
-    let options = "lowerdir=@/l1:@/l2,upperdir=@/u,volatile,xattr_permissions=2,timeout=1";
+    let options = "lowerdir=@/l1:@/l2,upperdir=@/u,xattr_permissions=2,timeout=1";
     let output = host.program("aufs-fuse", &["-o", options, "@/m"]).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     let stderr = String::from_utf8(output.stderr).unwrap();
-    let expected = "not offered: volatile xattr_permissions timeout";
+    let expected = "not offered: xattr_permissions timeout";
     assert!(stderr.lines().count() == 1 && stderr.contains(expected), "{stderr}");
     shows_all(&host, options);
 }

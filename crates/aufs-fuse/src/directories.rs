@@ -49,6 +49,9 @@ impl Served {
     }
 
     pub(crate) fn fsyncdir(&self, number: u64, responder: Responder) {
+        if self.shared.is_volatile {
+            return responder.error(Errno::NOSYS); // As for files.
+        }
         let shared = Arc::clone(&self.shared);
         self.shared.workers.run(true, move || {
             responder.done(shared.node(number).and_then(|numbered| {

@@ -159,6 +159,9 @@ impl Served {
     }
 
     pub(crate) fn fsync(&self, number: u64, args: &FSyncIn, responder: Responder) {
+        if self.shared.is_volatile {
+            return responder.error(Errno::NOSYS); // The kernel reports success, and never asks again.
+        }
         let (shared, args) = (Arc::clone(&self.shared), *args);
         self.shared.workers.run(true, move || {
             let data_only = args.fsync_flags & FSYNC_DATA_ONLY != 0;

@@ -75,6 +75,8 @@ pub struct ServeOptions {
     pub data: DataMode,
     /// `udba=reval`: branches may change behind the union, so nothing is cached.
     pub revalidate: bool,
+    /// Whether a request to flush is answered without flushing.
+    pub volatile: bool,
     /// Flags of the mount.
     pub flags: MountFlags,
     /// Threads that read requests; none means one for each two processors. What takes long has threads of its own.

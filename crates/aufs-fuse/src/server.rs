@@ -119,7 +119,7 @@ impl Server {
             stats: Arc::clone(session.stats()),
             about: About { transport: "device", minor: session.agreed().minor, since: Instant::now() },
         };
-        let shared = Arc::new(Shared::new(union, data, wire));
+        let shared = Arc::new(Shared::new(union, data, options.volatile, wire));
         let watching = Arc::downgrade(&shared);
         shared.union.observe(move |change| {
             let Some(shared) = watching.upgrade() else { return };

@@ -40,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) backings: Backings,
     /// The mode in use, never [`DataMode::Auto`].
     pub(crate) data: DataMode,
+    /// Whether a request to flush is answered without flushing.
+    pub(crate) is_volatile: bool,
     /// How long names and attributes keep.
     pub(crate) ttl: Ttl,
     pub(crate) stats: Arc<Stats>,
@@ -69,7 +71,7 @@ pub(crate) struct About {
 }
 
 impl Shared {
-    pub(crate) fn new(union: Union, data: DataMode, wire: Wire) -> Self {
+    pub(crate) fn new(union: Union, data: DataMode, is_volatile: bool, wire: Wire) -> Self {
         Self {
             numbers: Numbers::new(union.root()),
             handles: Handles::default(),
@@ -77,6 +79,7 @@ impl Shared {
             workers: Workers::new(WORKERS_MAX),
             backings: wire.backings,
             data,
+            is_volatile,
             ttl: if union.revalidates() { Ttl::NONE } else { Ttl::FOREVER },
             stats: wire.stats,
             copy_ups: CopyUps::default(),

@@ -187,6 +187,12 @@ fn plan_for_kernel(stack: &BranchStack, options: &MountOptions) -> Result<Vec<Ke
     if options.sync {
         return Err(cannot("it has no sync copy-ups"));
     }
+    if options.volatile {
+        return Err(cannot("it flushes when asked to"));
+    }
+    if options.transport.is_some() {
+        return Err(cannot("it needs no transport"));
+    }
     if options.workdir.is_some() {
         return Err(cannot("it has no workdir"));
     }

@@ -25,6 +25,8 @@ pub fn remount(mountpoint: &Path, options: &MountOptions) -> Result<(), MountErr
         (options.data.is_some(), "data="),
         (options.udba.is_some(), "udba="),
         (options.sync, "sync"),
+        (options.volatile, "volatile"),
+        (options.transport.is_some(), "transport="),
     ] {
         if is_set {
             return Err(failed(MountErrorKind::RemountOnlyFlags { word }));

@@ -11,7 +11,7 @@ use aufs_union::branch::{BranchPerm, BranchSpec};
 use nix::unistd::Uid;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::option::{DataMode, GenericFlags, MountOptions, Udba};
+use crate::option::{DataMode, GenericFlags, MountOptions, Transport, Udba};
 use crate::stack::BranchStack;
 
 /// Everything the serving process needs to know.
@@ -29,6 +29,10 @@ pub struct ServeRequest {
     pub revalidate: bool,
     /// Whether a copy-up is on disk before it shows.
     pub sync: bool,
+    /// Whether `fsync(2)` returns at once.
+    pub volatile: bool,
+    /// How requests travel.
+    pub transport: Transport,
     /// Flags of the mount.
     pub flags: ServedFlags,
     /// Where a daemon writes its log; absolute.
@@ -138,6 +142,8 @@ impl ServeRequest {
             data: options.data.unwrap_or_default(),
             revalidate: options.udba == Some(Udba::Reval),
             sync: options.sync,
+            volatile: options.volatile,
+            transport: options.transport.unwrap_or_default(),
             flags: ServedFlags::new(&options.flags, Uid::effective().is_root()),
             log: log.map(HostPath::from),
         }

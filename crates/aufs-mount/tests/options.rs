@@ -5,7 +5,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 use aufs_mount::option::{
-    DataMode, Dialect, GenericFlags, MountOptions, OPTIONS_LEN_MAX, OptionParser, Udba, Warning, parse,
+    DataMode, Dialect, GenericFlags, MountOptions, OPTIONS_LEN_MAX, OptionParser, Transport, Udba, Warning,
+    parse,
 };
 use aufs_union::branch::{BranchPerm, BranchSpec};
 use proptest::prelude::*;
@@ -62,6 +63,8 @@ fn words_set_what_they_say() {
         ("data=cached", MountOptions { data: Some(DataMode::Cached), ..Default::default() }),
         ("udba=reval", MountOptions { udba: Some(Udba::Reval), ..Default::default() }),
         ("udba=reval,udba=none", MountOptions { udba: Some(Udba::None), ..Default::default() }),
+        ("volatile", MountOptions { volatile: true, ..Default::default() }),
+        ("transport=uring", MountOptions { transport: Some(Transport::Uring), ..Default::default() }),
         ("sync,dirperm1", MountOptions { sync: true, ..Default::default() }),
         ("remount,ro", MountOptions { remount: true, ..flags(|it| it.read_only = Some(true)) }),
         ("ro,rw", flags(|it| it.read_only = Some(false))),
@@ -109,7 +112,8 @@ fn mistakes_name_the_word_and_the_remedy() {
         ("br:/a=rw,lowedir=/b", "option lowedir=/b: unknown; did you mean lowerdir?"),
         ("zzzzzz", "option zzzzzz: unknown"),
         ("ro:", "option ro:: unknown; did you mean ro?"),
-        ("volatile", "option volatile: unknown"),
+        ("transport=tcp", "option transport=tcp: unknown transport \"tcp\", expected auto, device or uring"),
+        ("transport", "option transport: needs a value"),
         (
             "br:/a=rx",
             "option br:/a=rx: unknown branch permission \"rx\", expected rw, ro[+wh] or rr[+wh]; a = that belongs to the path is written \\=",
@@ -166,7 +170,7 @@ fn all_ignored_words_share_one_warning() {
 
 #[test]
 fn helpers_may_pass_the_options_of_fuse_overlayfs() {
-    let text = "lowerdir=/a,upperdir=/u,workdir=/w,nodev,volatile,uidmapping=:0:1000:1,xattr_permissions=2,xino=off,redirect_dir=off,timeout=1.5";
+    let text = "lowerdir=/a,upperdir=/u,workdir=/w,nodev,uidmapping=:0:1000:1,xattr_permissions=2,xino=off,redirect_dir=off,timeout=1.5";
     let parsed = parse(text.as_ref(), Dialect::Helper).unwrap();
     assert_eq!(parsed.options.flags.no_dev, Some(true));
     let words = |it: &[&str]| it.iter().map(|it| (*it).to_owned()).collect();
@@ -175,7 +179,7 @@ fn helpers_may_pass_the_options_of_fuse_overlayfs() {
         [
             Warning::AufsWords { words: words(&["xino"]) },
             Warning::FuseOverlayfsWords {
-                words: words(&["volatile", "uidmapping", "xattr_permissions", "redirect_dir", "timeout"])
+                words: words(&["uidmapping", "xattr_permissions", "redirect_dir", "timeout"])
             },
         ]
     );
@@ -250,11 +254,14 @@ prop_compose! {
             Just(DataMode::Auto), Just(DataMode::Passthrough), Just(DataMode::NoOpen), Just(DataMode::Cached)]),
         udba in prop::option::of(prop_oneof![Just(Udba::None), Just(Udba::Reval)]),
         sync in any::<bool>(),
+        volatile in any::<bool>(),
+        transport in prop::option::of(prop_oneof![
+            Just(Transport::Auto), Just(Transport::Device), Just(Transport::Uring)]),
         remount in any::<bool>(),
         flags in flags(),
     ) -> MountOptions {
         let branches = branches.into_iter().map(|(path, perm)| BranchSpec { path, perm }).collect();
-        MountOptions { branches, workdir, data, udba, sync, remount, flags }
+        MountOptions { branches, workdir, data, udba, sync, volatile, transport, remount, flags }
     }
 }
 

@@ -166,6 +166,7 @@ fn serve_options(request: &ServeRequest) -> anyhow::Result<ServeOptions> {
     Ok(ServeOptions {
         data: request.data.as_str().parse()?,
         revalidate: request.revalidate,
+        volatile: request.volatile,
         flags,
         threads: None,
     })

@@ -81,6 +81,48 @@ impl FromStr for DataMode {
     }
 }
 
+/// How requests travel between the kernel and our server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// By io_uring where the kernel's switch for it is on, else over the device.
+    #[default]
+    Auto,
+    /// By reading and writing `/dev/fuse`.
+    Device,
+    /// By io_uring; refused where it cannot be had.
+    Uring,
+}
+
+/// The text is not a transport.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown transport {0:?}, expected auto, device or uring")]
+pub struct TransportError(String);
+
+impl Transport {
+    /// Returns the word of the `transport=` option.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Device => "device",
+            Self::Uring => "uring",
+        }
+    }
+}
+
+impl FromStr for Transport {
+    type Err = TransportError;
+
+    fn from_str(text: &str) -> Result<Self, TransportError> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "device" => Ok(Self::Device),
+            "uring" => Ok(Self::Uring),
+            _ => Err(TransportError(text.to_owned())),
+        }
+    }
+}
+
 /// What the union does about changes made to branches behind its back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -127,6 +169,10 @@ pub struct MountOptions {
     pub udba: Option<Udba>,
     /// `sync`: a copy-up is on disk before it shows.
     pub sync: bool,
+    /// `volatile`: `fsync(2)` returns at once, and a crash of the host may take anything along.
+    pub volatile: bool,
+    /// `transport=`.
+    pub transport: Option<Transport>,
     /// `remount`: change a live mount instead of making one.
     pub remount: bool,
     /// The generic words.

@@ -7,7 +7,10 @@ use std::path::PathBuf;
 use aufs_union::branch::{BranchPerm, BranchPermError, BranchSpec};
 
 use super::word::{self, Does};
-use super::{DataModeError, MountOptions, OPTIONS_LEN_MAX, Parsed, Udba, Warning, nearest, one_line, split};
+use super::{
+    DataModeError, MountOptions, OPTIONS_LEN_MAX, Parsed, TransportError, Udba, Warning, nearest, one_line,
+    split,
+};
 
 /// Whose words are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +60,9 @@ pub enum OptionErrorKind {
     /// No such data mode.
     #[error(transparent)]
     Data(DataModeError),
+    /// `transport=` of another kind.
+    #[error(transparent)]
+    Transport(TransportError),
     /// No such `udba`.
     #[error("expected udba=none or udba=reval")]
     Udba,
@@ -235,6 +241,11 @@ impl OptionParser {
                 });
             }
             Does::Sync => self.options.sync = true,
+            Does::Volatile => self.options.volatile = true,
+            Does::Transport => {
+                let text = String::from_utf8_lossy(value);
+                self.options.transport = Some(text.parse().map_err(OptionErrorKind::Transport)?);
+            }
             Does::Remount => self.options.remount = true,
             Does::ReadOnly(set) => flags.read_only = Some(set),
             Does::NoSuid(set) => flags.no_suid = Some(set),
@@ -316,6 +327,7 @@ impl Does {
                 | Self::Lower
                 | Self::Upper
                 | Self::Work
+                | Self::Transport
                 | Self::Data
                 | Self::Udba
                 | Self::Fsname

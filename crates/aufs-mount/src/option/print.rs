@@ -29,6 +29,9 @@ impl MountOptions {
         if let Some(data) = self.data {
             words.push(format!("data={}", data.as_str()).into_bytes());
         }
+        if let Some(transport) = self.transport {
+            words.push(format!("transport={}", transport.as_str()).into_bytes());
+        }
         match self.udba {
             Some(Udba::None) => words.push(b"udba=none".to_vec()),
             Some(Udba::Reval) => words.push(b"udba=reval".to_vec()),
@@ -43,6 +46,7 @@ impl MountOptions {
             (flags.no_atime, "noatime", "atime"),
             (flags.no_dir_atime, "nodiratime", "diratime"),
             (self.sync.then_some(true), "sync", ""),
+            (self.volatile.then_some(true), "volatile", ""),
             (self.remount.then_some(true), "remount", ""),
             (flags.allow_other.then_some(true), "allow_other", ""),
         ] {

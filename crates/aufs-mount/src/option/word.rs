@@ -17,6 +17,10 @@ pub(super) enum Does {
     Udba,
     /// Copy-ups reach the disk before they show.
     Sync,
+    /// Nothing is flushed to disk on demand.
+    Volatile,
+    /// How requests reach the server.
+    Transport,
     /// On already.
     DirPerm1,
     /// Cannot be had.
@@ -60,6 +64,8 @@ const WORDS: &[(Does, &[&str])] = &[
     (Does::Data, &["data"]),
     (Does::Udba, &["udba"]),
     (Does::Sync, &["sync"]),
+    (Does::Volatile, &["volatile"]),
+    (Does::Transport, &["transport"]),
     (Does::DirPerm1, &["dirperm1"]),
     (Does::NoDirPerm1, &["nodirperm1"]),
     (Does::Remount, &["remount"]),
@@ -192,7 +198,6 @@ const WORDS: &[(Does, &[&str])] = &[
             "squash_to_root",
             "max_write",
             "static_nlink",
-            "volatile",
             "ino32_t",
             "allow_root",
             "splice_move",
