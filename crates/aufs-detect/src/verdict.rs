@@ -14,7 +14,8 @@ pub enum Mounter {
     /// Our FUSE server, and the kernel reads and writes the branch files itself.
     FusePassthrough,
     /// Our FUSE server, which reads and writes the branch files; the kernel caches pages.
-    FuseCached,
+    #[serde(rename = "fuse-noopen")]
+    FuseNoOpen,
     /// Nothing does.
     Nothing,
 }
@@ -59,7 +60,7 @@ fn fuse_verdict(facts: &HostFacts) -> Verdict {
         Passthrough::Works => {
             (Mounter::FusePassthrough, format!("{server} with passthrough: {}", fuse.passthrough.reason))
         }
-        _ => (Mounter::FuseCached, format!("{server} with cached data: {}", fuse.passthrough.reason)),
+        _ => (Mounter::FuseNoOpen, format!("{server} without passthrough: {}", fuse.passthrough.reason)),
     };
     if needs_user_namespace {
         sentence.push_str("; enter a user namespace first: unshare --user --map-root-user --mount");
@@ -125,8 +126,8 @@ mod tests {
             (
                 "no passthrough",
                 &[no_aufs, |it| it.fuse.passthrough = Fact::new(Passthrough::NotPermitted, "EPERM")],
-                Mounter::FuseCached,
-                "cached data: EPERM",
+                Mounter::FuseNoOpen,
+                "without passthrough: EPERM",
             ),
             (
                 "aufs, but no right to mount it",
