@@ -8,6 +8,7 @@ mod chmod;
 pub mod copy;
 pub mod draft;
 pub mod entry;
+pub mod file_handle;
 pub mod fuse_probe;
 pub mod listing;
 pub mod mount_probe;

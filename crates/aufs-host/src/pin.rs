@@ -30,9 +30,17 @@ pub struct Pinned {
 pub fn pin(path: &Path, read_only: bool) -> io::Result<Pinned> {
     let plain = open_plain(path)?;
     match clone_of(&plain, read_only) {
-        Ok(root) => Ok(Pinned { root, unguarded: None }),
-        Err(errno) => Ok(Pinned { root: plain, unguarded: Some(errno) }),
+        Ok(tree) => Ok(Pinned { root: readable(tree), unguarded: None }),
+        Err(errno) => Ok(Pinned { root: readable(plain), unguarded: Some(errno) }),
     }
+}
+
+/// Returns an ordinary descriptor on the directory, or what there is where it must not be read.
+///
+/// It keeps a clone of a mount alive just as the descriptor of the clone does.
+fn readable(dir: OwnedFd) -> OwnedFd {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    fs::openat(&dir, ".", flags, Mode::empty()).unwrap_or(dir)
 }
 
 /// Opens the directory at `path` on the mount it lies on; symbolic links on the way are followed.

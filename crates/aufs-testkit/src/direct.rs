@@ -352,7 +352,9 @@ impl Subject for Direct {
         };
         let union = self.mounted()?;
         let place = self.free_place(union, path)?;
-        if union.attributes(&open.node).map_err(errno_of)?.nlink == 0 {
+        // As the kernel has it: a file that lost its names stays without, one that never had any may get one.
+        let may_be_nameless = open.flags.contains(OFlags::TMPFILE);
+        if !may_be_nameless && union.attributes(&open.node).map_err(errno_of)?.nlink == 0 {
             return Err(Errno::NOENT.into());
         }
         let name = place.name_or(Errno::EXIST)?;

@@ -6,10 +6,11 @@
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use aufs_host::entry::open_directory;
+use aufs_host::file_handle::FileHandle;
 use parking_lot::Mutex;
 use rustix::io::{self, Errno};
 use rustix::process::{Resource, getrlimit};
@@ -28,6 +29,8 @@ pub(crate) struct HandleClock {
     /// Handles that are open; fewer than the queue is long once directories were forgotten.
     open: Arc<AtomicUsize>,
     limit: AtomicUsize,
+    /// Whether closed directories are opened again by what the host calls them.
+    by_file_handle: AtomicBool,
 }
 
 /// Counts a handle for as long as it is kept.
@@ -69,8 +72,20 @@ pub(crate) fn limit_for(branches: usize) -> Result<usize, OpenUnionError> {
 }
 
 impl HandleClock {
-    pub(crate) fn new(limit: usize) -> Self {
-        Self { queue: Mutex::default(), open: Arc::default(), limit: AtomicUsize::new(limit) }
+    pub(crate) fn new(limit: usize, by_file_handle: bool) -> Self {
+        Self {
+            queue: Mutex::default(),
+            open: Arc::default(),
+            limit: AtomicUsize::new(limit),
+            by_file_handle: AtomicBool::new(by_file_handle),
+        }
+    }
+
+    /// Returns what leads back to a directory whose handle is about to be closed, where names would be a long way.
+    fn host_name(&self, node: &Arc<Node>, fd: &OwnedFd) -> Option<FileHandle> {
+        (node.is_below_top() && self.by_file_handle.load(Ordering::Relaxed))
+            .then(|| FileHandle::of(fd).ok())
+            .flatten()
     }
 
     /// Returns how many handles directories keep open.
@@ -100,7 +115,7 @@ impl HandleClock {
         while limit < self.open.load(Ordering::Relaxed) && spared <= queue.len() {
             let Some((candidate, branch)) = queue.pop_front() else { return };
             match candidate.upgrade() {
-                Some(node) if !node.release_handle(branch) => {
+                Some(node) if !node.release_handle(branch, |fd| self.host_name(&node, fd)) => {
                     spared += 1;
                     queue.push_back((candidate, branch));
                 }
@@ -148,6 +163,9 @@ impl Union {
         if let Some(fd) = node.handle(branch) {
             return Ok(Part { fd, is_new: false });
         }
+        if let Some(fd) = self.reopen_closed(node, branch) {
+            return Ok(Part { fd: Arc::new(fd), is_new: true });
+        }
         let spot = node.spot.read();
         if let Some(held) = &spot.held {
             let is_held = spot.branch == branch;
@@ -158,6 +176,21 @@ impl Union {
         let parent = self.dir_handle(&name.dir, branch)?;
         let fd = self.with_room(|| open_directory(&parent, &name.name))?;
         Ok(Part { fd: Arc::new(fd), is_new: true })
+    }
+
+    /// Opens a directory again by what the host calls it, if it was closed and that is possible.
+    fn reopen_closed(&self, node: &Arc<Node>, branch: BranchIndex) -> Option<OwnedFd> {
+        let handle = node.take_closed_handle(branch)?;
+        match self.with_room(|| handle.open_directory(&self.branches[branch.as_usize()].root)) {
+            Ok(fd) => Some(fd),
+            Err(errno) => {
+                debug!(%errno, "a directory is opened by its names again");
+                if matches!(errno, Errno::PERM | Errno::OPNOTSUPP | Errno::BADF) {
+                    self.handle_clock.by_file_handle.store(false, Ordering::Relaxed);
+                }
+                None
+            }
+        }
     }
 
     /// Keeps a handle on `node` for later; returns the one to use, as another thread may have been faster.

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+use aufs_host::file_handle::FileHandle;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use rustix::fs::FileType;
 
@@ -104,14 +105,23 @@ impl Drop for Node {
     }
 }
 
-/// An open handle on one branch's part of a directory.
+/// The way to one branch's part of a directory.
 #[derive(Debug)]
 struct HandleSlot {
     branch: BranchIndex,
-    fd: Arc<OwnedFd>,
-    _count: OpenCount,
-    /// Used since the clock last came by; see [`crate::handles`].
-    used: AtomicBool,
+    way: Way,
+}
+
+#[derive(Debug)]
+enum Way {
+    Open {
+        fd: Arc<OwnedFd>,
+        _count: OpenCount,
+        /// Used since the clock last came by; see [`crate::handles`].
+        used: AtomicBool,
+    },
+    /// Closed for want of descriptors, but the host knows the directory by this.
+    Closed(Box<FileHandle>),
 }
 
 impl Node {
@@ -210,6 +220,14 @@ impl Node {
         self.parent().unwrap_or_else(|| Arc::clone(self))
     }
 
+    /// Whether the node is known to lie in another directory than the root.
+    ///
+    /// Never waits: who asks may hold the lock of any node's place.
+    pub(crate) fn is_below_top(&self) -> bool {
+        let spot = self.spot.try_read();
+        spot.is_some_and(|it| it.primary().is_some_and(|name| name.dir.id() != Self::ROOT_ID))
+    }
+
     /// Returns the path from the root, for messages; it may have changed before it is read.
     pub fn path_for_messages(&self) -> OsString {
         let mut parts = Vec::new();
@@ -231,8 +249,22 @@ impl Node {
     pub(crate) fn handle(&self, branch: BranchIndex) -> Option<Arc<OwnedFd>> {
         let handles = self.dir.as_ref()?.handles.lock();
         let slot = &handles[handles.binary_search_by_key(&branch, |it| it.branch).ok()?];
-        slot.used.store(true, Ordering::Relaxed);
-        Some(Arc::clone(&slot.fd))
+        let Way::Open { fd, used, .. } = &slot.way else { return None };
+        used.store(true, Ordering::Relaxed);
+        Some(Arc::clone(fd))
+    }
+
+    /// Returns what the host calls `branch`'s part, and forgets it, if its handle was closed.
+    pub(crate) fn take_closed_handle(&self, branch: BranchIndex) -> Option<FileHandle> {
+        let mut handles = self.dir.as_ref()?.handles.lock();
+        let at = handles.binary_search_by_key(&branch, |it| it.branch).ok()?;
+        if matches!(handles[at].way, Way::Open { .. }) {
+            return None;
+        }
+        match handles.remove(at).way {
+            Way::Closed(handle) => Some(*handle),
+            Way::Open { .. } => None,
+        }
     }
 
     /// Keeps a handle; returns the one already kept when another thread was faster.
@@ -244,25 +276,41 @@ impl Node {
     ) -> (Arc<OwnedFd>, bool) {
         let Some(dir) = &self.dir else { return (fd, false) };
         let mut handles = dir.handles.lock();
-        match handles.binary_search_by_key(&branch, |it| it.branch) {
-            Ok(at) => (Arc::clone(&handles[at].fd), false),
-            Err(at) => {
-                let (fd, used) = (Arc::clone(&fd), AtomicBool::new(true));
-                handles.insert(at, HandleSlot { branch, fd: Arc::clone(&fd), _count: count(), used });
-                (fd, true)
-            }
+        let position = handles.binary_search_by_key(&branch, |it| it.branch);
+        if let Ok(at) = position
+            && let Way::Open { fd, .. } = &handles[at].way
+        {
+            return (Arc::clone(fd), false);
         }
+        let way = Way::Open { fd: Arc::clone(&fd), _count: count(), used: AtomicBool::new(true) };
+        match position {
+            Ok(at) => handles[at].way = way,
+            Err(at) => handles.insert(at, HandleSlot { branch, way }),
+        }
+        (fd, true)
     }
 
-    /// Drops a handle that was not used since the last call; true when it is gone.
-    pub(crate) fn release_handle(&self, branch: BranchIndex) -> bool {
+    /// Closes a handle that was not used since the last call; true when it is closed.
+    ///
+    /// What `host_name` makes of it stays instead.
+    pub(crate) fn release_handle(
+        &self,
+        branch: BranchIndex,
+        host_name: impl FnOnce(&OwnedFd) -> Option<FileHandle>,
+    ) -> bool {
         let Some(dir) = &self.dir else { return true };
         let mut handles = dir.handles.lock();
         let Ok(at) = handles.binary_search_by_key(&branch, |it| it.branch) else { return true };
-        if handles[at].used.swap(false, Ordering::Relaxed) {
+        let Way::Open { fd, used, .. } = &handles[at].way else { return true };
+        if used.swap(false, Ordering::Relaxed) {
             return false;
         }
-        handles.remove(at);
+        match host_name(fd) {
+            Some(handle) => handles[at].way = Way::Closed(Box::new(handle)),
+            None => {
+                handles.remove(at);
+            }
+        }
         true
     }
 }

@@ -124,7 +124,7 @@ impl Union {
             branches,
             writable,
             root: Arc::new(root),
-            handle_clock: HandleClock::new(limit),
+            handle_clock: HandleClock::new(limit, privilege::is_host_root() && !options.revalidate),
             tally: Tally::default(),
             revalidate: options.revalidate,
             sync: options.sync,

@@ -68,7 +68,7 @@ impl Direct {
     /// Opens or creates a regular file or directory.
     pub(super) fn open_at(&self, union: &Union, path: &str, flags: OFlags, mode: Mode) -> Outcome<OpenNode> {
         if flags.contains(OFlags::TMPFILE) {
-            return Err(Fault::Unsupported("the union has no call for nameless files"));
+            return self.create_nameless(union, path, flags, mode);
         }
         let stays = flags.contains(OFlags::NOFOLLOW) || flags.contains(OFlags::CREATE | OFlags::EXCL);
         let last = if stays { Final::Itself } else { Final::Follow };
@@ -108,6 +108,19 @@ impl Direct {
             open.file = Some(union.open_file(&found.node).map_err(errno_of)?);
         }
         Ok(open)
+    }
+
+    fn create_nameless(&self, union: &Union, path: &str, flags: OFlags, mode: Mode) -> Outcome<OpenNode> {
+        let dir = self.walk(union, path, Final::Follow)?.existing()?;
+        if dir.node.file_type() != FileType::Directory {
+            return Err(Errno::NOTDIR.into());
+        }
+        self.refuse_read_only()?;
+        self.caller.may(&dir.attr, WRITE | SEARCH)?;
+        let (made, file) =
+            union.create_nameless(&dir.node, mode.bits() & 0o7777, self.creator()).map_err(errno_of)?;
+        let file = Some(union.open_created(&made.node, file));
+        Ok(OpenNode { node: made.node, file, offset: 0, flags })
     }
 
     pub(super) fn create(
