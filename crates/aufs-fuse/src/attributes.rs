@@ -50,7 +50,7 @@ impl Served {
         let change = changes_of(args);
         let kills_set_id = args.valid().contains(SetAttrValid::KILL_SUIDGID);
         let copies_much =
-            change.len_bytes.is_none_or(Shared::moves_much) && self.shared.copies_much(&numbered.node);
+            change.len_bytes.is_none_or(Shared::moves_much) && self.shared.copies_much(&numbered);
         let open = if args.valid().contains(SetAttrValid::FH) {
             self.shared.handles.get(args.fh).and_then(|it| it.opened())
         } else {
@@ -96,7 +96,7 @@ impl Served {
         let flags = XattrFlags::from_bits_retain(flags);
         let shared = Arc::clone(&self.shared);
         let (name, value) = (name.to_owned(), value.to_owned());
-        self.shared.workers.run(self.shared.copies_much(&numbered.node), move || {
+        self.shared.workers.run(self.shared.copies_much(&numbered), move || {
             let set = shared.union.set_xattr(&numbered.node, &name, &value, flags);
             let set = match set {
                 Ok(()) if kills_sgid => shared.union.clear_set_group_id(&numbered.node),
@@ -154,7 +154,7 @@ impl Served {
             Err(errno) => return responder.error(errno),
         };
         let (shared, name) = (Arc::clone(&self.shared), name.to_owned());
-        self.shared.workers.run(self.shared.copies_much(&numbered.node), move || {
+        self.shared.workers.run(self.shared.copies_much(&numbered), move || {
             let removed = shared.union.remove_xattr(&numbered.node, &name);
             responder.done(removed.map_err(|error| errno_of(&error)));
         });

@@ -94,10 +94,8 @@ impl Served {
             kills_set_id: args.kills_set_id(),
             uid: caller.uid,
         };
-        let copies_much = self.shared.passes()
-            && how.is_writer
-            && !how.truncates
-            && self.shared.copies_much(&numbered.node);
+        let copies_much =
+            self.shared.passes() && how.is_writer && !how.truncates && self.shared.copies_much(&numbered);
         let shared = Arc::clone(&self.shared);
         self.shared.workers.run(copies_much, move || match shared.open(&numbered, how) {
             Ok((_, Way::Moved)) => responder.error(Errno::STALE),
@@ -124,11 +122,11 @@ impl Served {
     }
 
     pub(crate) fn write(&self, number: u64, args: &WriteIn, data: &[u8], responder: Responder) {
-        let node = match self.shared.node(number) {
-            Ok(numbered) => numbered.node,
+        let numbered = match self.shared.node(number) {
+            Ok(numbered) => numbered,
             Err(errno) => return responder.error(errno),
         };
-        let takes_long = Shared::moves_much(data.len() as u64) || self.shared.copies_much(&node);
+        let takes_long = Shared::moves_much(data.len() as u64) || self.shared.copies_much(&numbered);
         let (shared, args) = (Arc::clone(&self.shared), *args);
         let write = move |data: &[u8]| {
             let written = shared.on_file(number, args.fh, |file| {

@@ -144,14 +144,14 @@ impl Served {
     }
 
     pub(crate) fn link(&self, number: u64, new_parent: u64, new_name: &OsStr, responder: Responder) {
-        let ends = self.shared.node(number).and_then(|it| Ok((it.node, self.shared.node(new_parent)?.node)));
-        let (node, dir) = match ends {
+        let ends = self.shared.node(number).and_then(|it| Ok((it, self.shared.node(new_parent)?.node)));
+        let (numbered, dir) = match ends {
             Ok(ends) => ends,
             Err(errno) => return responder.error(errno),
         };
         let (shared, new_name) = (Arc::clone(&self.shared), new_name.to_owned());
-        self.shared.workers.run(self.shared.copies_much(&node), move || {
-            let linked = shared.union.link(&node, &dir, &new_name);
+        self.shared.workers.run(self.shared.copies_much(&numbered), move || {
+            let linked = shared.union.link(&numbered.node, &dir, &new_name);
             answer_entry(&shared, responder, linked.map(Some));
         });
     }

@@ -25,12 +25,19 @@ pub(crate) struct Numbered {
     pub(crate) node: Arc<Node>,
     /// Its open files; none while nobody has opened it.
     opens: Option<Arc<Opens>>,
+    /// Whether it was long when the kernel was last told of it; files of lower branches keep their length.
+    is_long: bool,
 }
 
 impl Numbered {
     /// Whether attributes may change without the kernel asking the server.
     pub(crate) fn has_writers(&self) -> bool {
         self.opens.as_ref().is_some_and(|it| it.has_writers())
+    }
+
+    /// Whether a copy of it takes long.
+    pub(crate) fn is_long(&self) -> bool {
+        self.is_long
     }
 }
 
@@ -57,16 +64,18 @@ struct Known {
     lookups: u32,
     /// Whether the file was made by this server and got no extended attribute since.
     lacks_capabilities: bool,
+    is_long: bool,
     opens: Option<Arc<Opens>>,
 }
 
 impl Known {
     fn new(node: &Arc<Node>) -> Self {
-        Self { node: Arc::clone(node), lookups: 0, lacks_capabilities: false, opens: None }
+        Self { node: Arc::clone(node), lookups: 0, lacks_capabilities: false, is_long: false, opens: None }
     }
 
     fn numbered(&self, number: u64) -> Numbered {
-        Numbered { number, node: Arc::clone(&self.node), opens: self.opens.clone() }
+        let (node, opens) = (Arc::clone(&self.node), self.opens.clone());
+        Numbered { number, node, opens, is_long: self.is_long }
     }
 }
 
@@ -100,7 +109,9 @@ impl Numbers {
     }
 
     /// Returns the present number of `node` and counts that the kernel is told of it.
-    pub(crate) fn tell(&self, node: &Arc<Node>) -> Numbered {
+    ///
+    /// `is_long` says whether a copy of it would take long.
+    pub(crate) fn tell(&self, node: &Arc<Node>, is_long: bool) -> Numbered {
         let mut part = self.part(node.id()).lock();
         let number = match node.server_tag().load(Ordering::Relaxed) {
             0 => part.assign(node),
@@ -108,6 +119,7 @@ impl Numbers {
         };
         let known = part.by_number.entry(number).or_insert_with(|| Known::new(node));
         known.lookups = known.lookups.saturating_add(1);
+        known.is_long = is_long;
         known.numbered(number)
     }
 
@@ -115,7 +127,7 @@ impl Numbers {
     ///
     /// The kernel asks for `security.capability` before the first write to each file; of these the answer is known.
     pub(crate) fn tell_of_new(&self, node: &Arc<Node>) -> Numbered {
-        let numbered = self.tell(node);
+        let numbered = self.tell(node, false);
         if let Some(known) = self.part(numbered.number).lock().by_number.get_mut(&numbered.number) {
             known.lacks_capabilities = true;
         }

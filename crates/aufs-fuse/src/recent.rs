@@ -16,11 +16,13 @@ const PARTS: usize = 16;
 /// Files each part keeps; a search looks at all of them.
 const FILES_PER_PART: usize = 16;
 
-/// Recently used files, by node number.
+/// Files by node number, the last used first.
+type Part = Mutex<Vec<(u64, Arc<OpenFile>)>>;
+
+/// Recently used files.
 #[derive(Debug, Default)]
 pub(crate) struct RecentFiles {
-    /// The last used first.
-    parts: [Mutex<Vec<(u64, Arc<OpenFile>)>>; PARTS],
+    parts: [Part; PARTS],
 }
 
 impl RecentFiles {
@@ -68,7 +70,7 @@ impl RecentFiles {
         self.parts.iter().map(|it| it.lock().len()).sum()
     }
 
-    fn part(&self, number: u64) -> &Mutex<Vec<(u64, Arc<OpenFile>)>> {
+    fn part(&self, number: u64) -> &Part {
         // The lowest bits say where a number lies in its own table, and are as good as any.
         &self.parts[number as usize % PARTS]
     }

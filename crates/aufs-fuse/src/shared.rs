@@ -106,7 +106,7 @@ impl Shared {
 
     /// Tells the kernel of a node, as the answer to whatever found or made it.
     pub(crate) fn tell(&self, found: &Found) -> EntryOut {
-        let numbered = self.numbers.tell(&found.node);
+        let numbered = self.numbers.tell(&found.node, Self::moves_much(found.attr.len_bytes));
         entry_out(numbered.number, &found.attr, self.ttl, self.attr_ttl(&numbered))
     }
 
@@ -124,16 +124,19 @@ impl Shared {
         }
     }
 
-    /// Whether a change of `node` copies so much first that others should not wait for it.
-    pub(crate) fn copies_much(&self, node: &Arc<Node>) -> bool {
-        node.file_type() == FileType::RegularFile
-            && Some(node.branch()) != self.union.writable_branch()
-            && self.union.attributes(node).is_ok_and(|attr| SHORT_LEN_BYTES < attr.len_bytes)
+    /// Whether a change of a node copies so much first that others should not wait for it.
+    pub(crate) fn copies_much(&self, numbered: &Numbered) -> bool {
+        numbered.is_long() && self.must_copy(&numbered.node)
+    }
+
+    fn must_copy(&self, node: &Arc<Node>) -> bool {
+        node.file_type() == FileType::RegularFile && Some(node.branch()) != self.union.writable_branch()
     }
 
     /// As [`Shared::copies_much`], for what is shown under a name.
     pub(crate) fn copies_much_under(&self, dir: &Arc<Node>, name: &OsStr) -> bool {
-        matches!(self.union.lookup(dir, name), Ok(Some(found)) if self.copies_much(&found.node))
+        let takes_long = |it: &Found| self.must_copy(&it.node) && Self::moves_much(it.attr.len_bytes);
+        matches!(self.union.lookup(dir, name), Ok(Some(found)) if takes_long(&found))
     }
 
     /// Whether so many bytes take long to move.
