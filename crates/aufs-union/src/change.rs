@@ -127,8 +127,7 @@ impl Union {
         flags: XattrFlags,
     ) -> Result<(), UnionError> {
         self.copy_node_up(node, Keep::All)
-            .and_then(|_| self.on_entry(node, |_, entry| Ok(xattr::set(entry, name, value, flags)?)))
-            .and_then(|()| self.forget_default_acl(node, name))
+            .and_then(|_| self.change_xattr(node, name, |entry| Ok(xattr::set(entry, name, value, flags)?)))
             .during("set attribute", name)
     }
 
@@ -139,16 +138,23 @@ impl Union {
     /// `ENODATA` when it is not set; else as [`Union::set_xattr`].
     pub fn remove_xattr(&self, node: &Arc<Node>, name: &OsStr) -> Result<(), UnionError> {
         self.copy_node_up(node, Keep::All)
-            .and_then(|_| self.on_entry(node, |_, entry| Ok(xattr::remove(entry, name)?)))
-            .and_then(|()| self.forget_default_acl(node, name))
+            .and_then(|_| self.change_xattr(node, name, |entry| Ok(xattr::remove(entry, name)?)))
             .during("remove attribute", name)
     }
 
-    fn forget_default_acl(&self, node: &Arc<Node>, name: &OsStr) -> Outcome<()> {
-        if node.file_type() == FileType::Directory && name == "system.posix_acl_default" {
-            node.lock_dir()?.default_acl = None;
+    fn change_xattr(
+        &self,
+        node: &Arc<Node>,
+        name: &OsStr,
+        change: impl FnOnce(Entry<'_>) -> Outcome<()>,
+    ) -> Outcome<()> {
+        if node.file_type() != FileType::Directory || name != "system.posix_acl_default" {
+            return self.on_entry(node, |_, entry| change(entry));
         }
-        Ok(())
+        // Under the lock, since who creates here passes on to new directories what is known.
+        let mut state = node.lock_dir()?;
+        state.default_acl = None;
+        self.on_entry(node, |_, entry| change(entry))
     }
 
     /// Returns the sizes of the file system that takes the writes, or of the top branch without one.

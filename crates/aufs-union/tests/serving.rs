@@ -204,3 +204,33 @@ fn new_entries_get_the_group_of_a_setgid_directory_from_then_on() {
     union.set_attributes(&dir, &change).unwrap();
     assert_eq!(make(&union, &dir, "b"), (1234, 99, 0o6755));
 }
+
+#[test]
+fn a_default_acl_reaches_new_directories_in_new_directories() {
+    // One entry each for owner, group, others: version 2, then tag, permissions and id of each.
+    let acl: Vec<u8> = [2_u32.to_le_bytes()]
+        .into_iter()
+        .flatten()
+        .chain([(1_u16, 7_u16), (4, 5), (32, 0)].into_iter().flat_map(|(tag, permissions)| {
+            [tag.to_le_bytes(), permissions.to_le_bytes(), [255; 2], [255; 2]].concat()
+        }))
+        .collect();
+    let base = tempfile::tempdir().unwrap();
+    let union = open(base.path());
+    let what = aufs_union::New::Directory(0o777);
+    let make =
+        |dir: &Arc<Node>, name: &str| union.create_special(dir, OsStr::new(name), what, me()).unwrap().node;
+    let outer = make(union.root(), "outer");
+    let mode_of_new = |dir: &Arc<Node>, name: &str| {
+        union.create(dir, OsStr::new(name), 0o666, me()).unwrap().0.attr.mode & 0o777
+    };
+    assert_eq!(mode_of_new(&make(&outer, "before"), "f"), 0o644);
+    let name = OsStr::new("system.posix_acl_default");
+    match union.set_xattr(&outer, name, &acl, XattrFlags::empty()) {
+        Err(error) if error.errno() == rustix::io::Errno::OPNOTSUPP => {
+            return eprintln!("skipped: no access control lists on this file system");
+        }
+        set => set.unwrap(),
+    }
+    assert_eq!(mode_of_new(&make(&make(&outer, "after"), "deeper"), "f"), 0o640);
+}
