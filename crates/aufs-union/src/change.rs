@@ -7,6 +7,7 @@ use std::sync::Arc;
 use aufs_host::entry::Entry;
 use aufs_host::xattr;
 use rustix::fs::{self, FileType, OFlags, Stat, StatVfs, Timespec, Timestamps, XattrFlags};
+use rustix::io::Errno;
 
 use crate::attr::{Attr, SetAttr, SetTime};
 use crate::copy_up::Keep;
@@ -100,9 +101,11 @@ impl Union {
     ///
     /// # Errors
     ///
-    /// `EOPNOTSUPP` where the branch has none; else what `getxattr(2)` reports.
+    /// `EOPNOTSUPP` where the branch has none, or the union shows none (`no_xattrs`); else what `getxattr(2)` reports.
     pub fn xattr(&self, node: &Arc<Node>, name: &OsStr) -> Result<Option<Vec<u8>>, UnionError> {
-        self.on_entry(node, |_, entry| Ok(xattr::get(entry, name)?)).during("read attribute", name)
+        self.offer_xattrs()
+            .and_then(|()| self.on_entry(node, |_, entry| Ok(xattr::get(entry, name)?)))
+            .during("read attribute", name)
     }
 
     /// Returns the names of the extended attributes.
@@ -111,7 +114,9 @@ impl Union {
     ///
     /// What `listxattr(2)` reports.
     pub fn xattr_names(&self, node: &Arc<Node>) -> Result<Vec<OsString>, UnionError> {
-        self.on_entry(node, |_, entry| Ok(xattr::list(entry)?)).during_on("list attributes of", node)
+        self.offer_xattrs()
+            .and_then(|()| self.on_entry(node, |_, entry| Ok(xattr::list(entry)?)))
+            .during_on("list attributes of", node)
     }
 
     /// Sets an extended attribute, after copying the entry up.
@@ -126,7 +131,8 @@ impl Union {
         value: &[u8],
         flags: XattrFlags,
     ) -> Result<(), UnionError> {
-        self.copy_node_up(node, Keep::All)
+        self.offer_xattrs()
+            .and_then(|()| self.copy_node_up(node, Keep::All))
             .and_then(|_| self.change_xattr(node, name, |entry| Ok(xattr::set(entry, name, value, flags)?)))
             .during("set attribute", name)
     }
@@ -137,9 +143,14 @@ impl Union {
     ///
     /// `ENODATA` when it is not set; else as [`Union::set_xattr`].
     pub fn remove_xattr(&self, node: &Arc<Node>, name: &OsStr) -> Result<(), UnionError> {
-        self.copy_node_up(node, Keep::All)
+        self.offer_xattrs()
+            .and_then(|()| self.copy_node_up(node, Keep::All))
             .and_then(|_| self.change_xattr(node, name, |entry| Ok(xattr::remove(entry, name)?)))
             .during("remove attribute", name)
+    }
+
+    fn offer_xattrs(&self) -> Outcome<()> {
+        if self.no_xattrs { Err(Errno::OPNOTSUPP.into()) } else { Ok(()) }
     }
 
     fn change_xattr(

@@ -254,6 +254,7 @@ impl Union {
     ) -> Outcome<u32> {
         let has_acl = match state.default_acl {
             Some(known) if !self.revalidate => known,
+            _ if self.no_xattrs => false,
             _ => {
                 let name = OsStr::new("system.posix_acl_default");
                 let found = match xattr::get(Entry::Held(parent.as_fd()), name) {

@@ -27,7 +27,8 @@ fn open(base: &Path) -> Union {
         fs::create_dir_all(&path).unwrap();
         stack.push(BranchSpec { path, perm });
     }
-    Union::open(&UnionOptions { stack, workdir: None, sync: false, revalidate: false }).unwrap()
+    Union::open(&UnionOptions { stack, workdir: None, sync: false, revalidate: false, no_xattrs: false })
+        .unwrap()
 }
 
 fn find(union: &Union, path: &str) -> Option<Found> {
@@ -233,4 +234,35 @@ fn a_default_acl_reaches_new_directories_in_new_directories() {
         set => set.unwrap(),
     }
     assert_eq!(mode_of_new(&make(&make(&outer, "after"), "deeper"), "f"), 0o640);
+}
+
+#[test]
+fn a_union_without_extended_attributes_neither_shows_nor_copies_them() {
+    let base = tempfile::tempdir().unwrap();
+    fs::create_dir_all(base.path().join("b0")).unwrap();
+    fs::create_dir_all(base.path().join("b1")).unwrap();
+    fs::write(base.path().join("b1/f"), "text").unwrap();
+    let (name, flags) = (OsStr::new("user.x"), XattrFlags::empty());
+    if let Err(errno) = rustix::fs::setxattr(base.path().join("b1/f"), name, b"y", flags) {
+        return eprintln!("skipped: no extended attributes on this file system: {errno}");
+    }
+    let stack = vec![
+        BranchSpec { path: base.path().join("b0"), perm: BranchPerm::ReadWrite },
+        BranchSpec { path: base.path().join("b1"), perm: BranchPerm::ReadOnly { whiteouts: true } },
+    ];
+    for no_xattrs in [true, false] {
+        let options =
+            UnionOptions { stack: stack.clone(), no_xattrs, workdir: None, sync: false, revalidate: false };
+        let union = Union::open(&options).unwrap();
+        let node = find(&union, "f").unwrap().node;
+        let shown = union.xattr(&node, name).map_err(|it| it.errno());
+        let expected = if no_xattrs { Err(rustix::io::Errno::OPNOTSUPP) } else { Ok(Some(b"y".to_vec())) };
+        assert_eq!(shown, expected);
+        assert_eq!(union.set_xattr(&node, OsStr::new("user.z"), b"z", flags).is_err(), no_xattrs);
+        union.copy_up(&node, Keep::All).unwrap();
+        let copied = rustix::fs::getxattr(base.path().join("b0/f"), name, &mut [0; 8]).is_ok();
+        assert_eq!(copied, !no_xattrs);
+        drop((union, node));
+        fs::remove_file(base.path().join("b0/f")).unwrap();
+    }
 }

@@ -49,7 +49,13 @@ fn open(base: &Path) -> Union {
     for spec in &stack {
         fs::create_dir_all(&spec.path).unwrap();
     }
-    let options = UnionOptions { stack: stack.to_vec(), workdir: None, sync: false, revalidate: false };
+    let options = UnionOptions {
+        stack: stack.to_vec(),
+        workdir: None,
+        sync: false,
+        revalidate: false,
+        no_xattrs: false,
+    };
     Union::open(&options).unwrap()
 }
 
