@@ -51,7 +51,7 @@ fn list(c: &mut Criterion) {
             }
             stack.push(BranchSpec { path, perm: BranchPerm::ReadOnly { whiteouts: true } });
         }
-        let options = UnionOptions { stack, workdir: None, sync: false, revalidate: false };
+        let options = UnionOptions { stack, workdir: None, sync: false, revalidate: false, no_xattrs: false };
         group.bench_function(BenchmarkId::new("first", branch_count), |b| {
             b.iter_batched_ref(
                 || Union::open(&options).unwrap(),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use aufs_host::entry::Entry;
 use aufs_host::xattr;
 use rustix::fs::{self, FileType, OFlags, Stat, StatVfs, Timespec, Timestamps, XattrFlags};
+use rustix::io::Errno;
 
 use crate::attr::{Attr, SetAttr, SetTime};
 use crate::copy_up::Keep;
@@ -110,9 +111,11 @@ impl Union {
     ///
     /// # Errors
     ///
-    /// `EOPNOTSUPP` where the branch has none; else what `getxattr(2)` reports.
+    /// `EOPNOTSUPP` where the branch has none, or the union shows none (`no_xattrs`); else what `getxattr(2)` reports.
     pub fn xattr(&self, node: &Arc<Node>, name: &OsStr) -> Result<Option<Vec<u8>>, UnionError> {
-        self.on_entry(node, |_, entry| Ok(xattr::get(entry, name)?)).during("read attribute", name)
+        self.offer_xattrs()
+            .and_then(|()| self.on_entry(node, |_, entry| Ok(xattr::get(entry, name)?)))
+            .during("read attribute", name)
     }
 
     /// Returns the names of the extended attributes.
@@ -121,7 +124,9 @@ impl Union {
     ///
     /// What `listxattr(2)` reports.
     pub fn xattr_names(&self, node: &Arc<Node>) -> Result<Vec<OsString>, UnionError> {
-        self.on_entry(node, |_, entry| Ok(xattr::list(entry)?)).during_on("list attributes of", node)
+        self.offer_xattrs()
+            .and_then(|()| self.on_entry(node, |_, entry| Ok(xattr::list(entry)?)))
+            .during_on("list attributes of", node)
     }
 
     /// Sets an extended attribute, after copying the entry up.
@@ -136,9 +141,9 @@ impl Union {
         value: &[u8],
         flags: XattrFlags,
     ) -> Result<(), UnionError> {
-        self.copy_node_up(node, Keep::All)
-            .and_then(|_| self.on_entry(node, |_, entry| Ok(xattr::set(entry, name, value, flags)?)))
-            .and_then(|()| self.forget_default_acl(node, name))
+        self.offer_xattrs()
+            .and_then(|()| self.copy_node_up(node, Keep::All))
+            .and_then(|_| self.change_xattr(node, name, |entry| Ok(xattr::set(entry, name, value, flags)?)))
             .during("set attribute", name)
     }
 
@@ -148,17 +153,29 @@ impl Union {
     ///
     /// `ENODATA` when it is not set; else as [`Union::set_xattr`].
     pub fn remove_xattr(&self, node: &Arc<Node>, name: &OsStr) -> Result<(), UnionError> {
-        self.copy_node_up(node, Keep::All)
-            .and_then(|_| self.on_entry(node, |_, entry| Ok(xattr::remove(entry, name)?)))
-            .and_then(|()| self.forget_default_acl(node, name))
+        self.offer_xattrs()
+            .and_then(|()| self.copy_node_up(node, Keep::All))
+            .and_then(|_| self.change_xattr(node, name, |entry| Ok(xattr::remove(entry, name)?)))
             .during("remove attribute", name)
     }
 
-    fn forget_default_acl(&self, node: &Arc<Node>, name: &OsStr) -> Outcome<()> {
-        if node.file_type() == FileType::Directory && name == "system.posix_acl_default" {
-            node.lock_dir()?.default_acl = None;
+    fn offer_xattrs(&self) -> Outcome<()> {
+        if self.no_xattrs { Err(Errno::OPNOTSUPP.into()) } else { Ok(()) }
+    }
+
+    fn change_xattr(
+        &self,
+        node: &Arc<Node>,
+        name: &OsStr,
+        change: impl FnOnce(Entry<'_>) -> Outcome<()>,
+    ) -> Outcome<()> {
+        if node.file_type() != FileType::Directory || name != "system.posix_acl_default" {
+            return self.on_entry(node, |_, entry| change(entry));
         }
-        Ok(())
+        // Under the lock, since who creates here passes on to new directories what is known.
+        let mut state = node.lock_dir()?;
+        state.default_acl = None;
+        self.on_entry(node, |_, entry| change(entry))
     }
 
     /// Returns the sizes of the file system that takes the writes, or of the top branch without one.

@@ -241,13 +241,15 @@ impl Union {
             target.chown(Some(stat.st_uid), Some(stat.st_gid))?;
         }
         let keeps_all = self.writable()?.keeps_all_xattrs;
-        xattr::copy_all(source, target, |name, errno| {
-            let may_skip = may_skip_xattr(keeps_all, name, errno);
-            if may_skip {
-                warn!(?name, %errno, "an attribute cannot be kept without privilege");
-            }
-            may_skip
-        })?;
+        if !self.no_xattrs {
+            xattr::copy_all(source, target, |name, errno| {
+                let may_skip = may_skip_xattr(keeps_all, name, errno);
+                if may_skip {
+                    warn!(?name, %errno, "an attribute cannot be kept without privilege");
+                }
+                may_skip
+            })?;
+        }
         // A draft starts without the bits that chown and writing clear, so where they are wanted this differs.
         if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink && made.st_mode != stat.st_mode {
             target.chmod(stat.st_mode)?;

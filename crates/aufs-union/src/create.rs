@@ -224,7 +224,9 @@ impl Union {
         let ino = self.own_number(stat.st_dev, stat.st_ino);
         let node = Arc::new(Node::new(self.next_id(), ino, file_type, spot, branches));
         if file_type == FileType::Directory {
-            node.lock_dir()?.is_indexed = !self.revalidate; // There is nothing to read in it yet.
+            let mut inside = node.lock_dir()?;
+            inside.is_indexed = !self.revalidate; // There is nothing to read in it yet.
+            inside.default_acl = place.state.default_acl.filter(|has_one| !has_one); // It would be inherited.
         }
         place.state.index.adopt(&shared_name, &node);
         self.unmark(name, place, &node)?;
@@ -252,6 +254,7 @@ impl Union {
     ) -> Outcome<u32> {
         let has_acl = match state.default_acl {
             Some(known) if !self.revalidate => known,
+            _ if self.no_xattrs => false,
             _ => {
                 let name = OsStr::new("system.posix_acl_default");
                 let found = match xattr::get(Entry::Held(parent.as_fd()), name) {

@@ -41,6 +41,14 @@ impl Union {
     fn find(&self, dir: &Arc<Node>, name: &OsStr) -> Outcome<Option<Found>> {
         names::check(name)?;
         let mut state = dir.lock_dir()?;
+        if !self.revalidate
+            && let Some(node) = state.index.child(name)
+        {
+            drop(state); // Others need not wait for the host to answer.
+            self.tally.known_names.increment();
+            let attr = self.read_attributes(&node)?;
+            return Ok(Some(Found { node, attr }));
+        }
         self.find_locked(dir, &mut state, name)
     }
 

@@ -34,6 +34,8 @@ pub struct UnionOptions {
     pub sync: bool,
     /// Whether branches may change behind the union (`udba=reval`).
     pub revalidate: bool,
+    /// Whether extended attributes are neither shown nor copied up: quicker, but capabilities and ACLs are lost.
+    pub no_xattrs: bool,
 }
 
 /// One branch, opened.
@@ -55,6 +57,7 @@ pub struct Union {
     pub(crate) tally: Tally,
     pub(crate) revalidate: bool,
     pub(crate) sync: bool,
+    pub(crate) no_xattrs: bool,
     /// User and group that new host files get.
     pub(crate) own_ids: (u32, u32),
     /// Files with several names, by what the host calls them.
@@ -128,6 +131,7 @@ impl Union {
             tally: Tally::default(),
             revalidate: options.revalidate,
             sync: options.sync,
+            no_xattrs: options.no_xattrs,
             own_ids: (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
             linked: Shards::default(),
             linked_copies: Shards::default(),

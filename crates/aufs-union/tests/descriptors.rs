@@ -25,7 +25,13 @@ fn options(base: &Path, branches: usize) -> UnionOptions {
         let perm = if index == 0 { BranchPerm::ReadWrite } else { BranchPerm::ReadOnly { whiteouts: true } };
         BranchSpec { path, perm }
     };
-    UnionOptions { stack: (0..branches).map(spec).collect(), workdir: None, sync: false, revalidate: false }
+    UnionOptions {
+        stack: (0..branches).map(spec).collect(),
+        workdir: None,
+        sync: false,
+        revalidate: false,
+        no_xattrs: false,
+    }
 }
 
 fn child(union: &Union, dir: &Arc<Node>, name: &str) -> Arc<Node> {

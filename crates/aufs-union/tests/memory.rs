@@ -48,7 +48,13 @@ fn a_known_file_costs_little_and_nothing_once_it_is_forgotten() {
             fs::write(branch.join(format!("file-{file}.txt")), "").unwrap();
         }
     }
-    let options = UnionOptions { stack: stack.to_vec(), workdir: None, sync: false, revalidate: false };
+    let options = UnionOptions {
+        stack: stack.to_vec(),
+        workdir: None,
+        sync: false,
+        revalidate: false,
+        no_xattrs: false,
+    };
     let union = Union::open(&options).unwrap();
     let before = ALLOCATOR.allocated();
     let nodes = walk(&union);

@@ -27,7 +27,8 @@ fn open(base: &Path) -> Union {
         fs::create_dir_all(&path).unwrap();
         stack.push(BranchSpec { path, perm });
     }
-    Union::open(&UnionOptions { stack, workdir: None, sync: false, revalidate: false }).unwrap()
+    Union::open(&UnionOptions { stack, workdir: None, sync: false, revalidate: false, no_xattrs: false })
+        .unwrap()
 }
 
 fn find(union: &Union, path: &str) -> Option<Found> {
@@ -203,4 +204,65 @@ fn new_entries_get_the_group_of_a_setgid_directory_from_then_on() {
     let change = SetAttr { mode: Some(0o2755), gid: Some(99), ..SetAttr::default() };
     union.set_attributes(&dir, &change).unwrap();
     assert_eq!(make(&union, &dir, "b"), (1234, 99, 0o6755));
+}
+
+#[test]
+fn a_default_acl_reaches_new_directories_in_new_directories() {
+    // One entry each for owner, group, others: version 2, then tag, permissions and id of each.
+    let acl: Vec<u8> = [2_u32.to_le_bytes()]
+        .into_iter()
+        .flatten()
+        .chain([(1_u16, 7_u16), (4, 5), (32, 0)].into_iter().flat_map(|(tag, permissions)| {
+            [tag.to_le_bytes(), permissions.to_le_bytes(), [255; 2], [255; 2]].concat()
+        }))
+        .collect();
+    let base = tempfile::tempdir().unwrap();
+    let union = open(base.path());
+    let what = aufs_union::New::Directory(0o777);
+    let make =
+        |dir: &Arc<Node>, name: &str| union.create_special(dir, OsStr::new(name), what, me()).unwrap().node;
+    let outer = make(union.root(), "outer");
+    let mode_of_new = |dir: &Arc<Node>, name: &str| {
+        union.create(dir, OsStr::new(name), 0o666, me()).unwrap().0.attr.mode & 0o777
+    };
+    assert_eq!(mode_of_new(&make(&outer, "before"), "f"), 0o644);
+    let name = OsStr::new("system.posix_acl_default");
+    match union.set_xattr(&outer, name, &acl, XattrFlags::empty()) {
+        Err(error) if error.errno() == rustix::io::Errno::OPNOTSUPP => {
+            return eprintln!("skipped: no access control lists on this file system");
+        }
+        set => set.unwrap(),
+    }
+    assert_eq!(mode_of_new(&make(&make(&outer, "after"), "deeper"), "f"), 0o640);
+}
+
+#[test]
+fn a_union_without_extended_attributes_neither_shows_nor_copies_them() {
+    let base = tempfile::tempdir().unwrap();
+    fs::create_dir_all(base.path().join("b0")).unwrap();
+    fs::create_dir_all(base.path().join("b1")).unwrap();
+    fs::write(base.path().join("b1/f"), "text").unwrap();
+    let (name, flags) = (OsStr::new("user.x"), XattrFlags::empty());
+    if let Err(errno) = rustix::fs::setxattr(base.path().join("b1/f"), name, b"y", flags) {
+        return eprintln!("skipped: no extended attributes on this file system: {errno}");
+    }
+    let stack = vec![
+        BranchSpec { path: base.path().join("b0"), perm: BranchPerm::ReadWrite },
+        BranchSpec { path: base.path().join("b1"), perm: BranchPerm::ReadOnly { whiteouts: true } },
+    ];
+    for no_xattrs in [true, false] {
+        let options =
+            UnionOptions { stack: stack.clone(), no_xattrs, workdir: None, sync: false, revalidate: false };
+        let union = Union::open(&options).unwrap();
+        let node = find(&union, "f").unwrap().node;
+        let shown = union.xattr(&node, name).map_err(|it| it.errno());
+        let expected = if no_xattrs { Err(rustix::io::Errno::OPNOTSUPP) } else { Ok(Some(b"y".to_vec())) };
+        assert_eq!(shown, expected);
+        assert_eq!(union.set_xattr(&node, OsStr::new("user.z"), b"z", flags).is_err(), no_xattrs);
+        union.copy_up(&node, Keep::All).unwrap();
+        let copied = rustix::fs::getxattr(base.path().join("b0/f"), name, &mut [0; 8]).is_ok();
+        assert_eq!(copied, !no_xattrs);
+        drop((union, node));
+        fs::remove_file(base.path().join("b0/f")).unwrap();
+    }
 }

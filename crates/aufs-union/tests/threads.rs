@@ -30,7 +30,8 @@ fn open(base: &Path) -> Union {
         let perm = if index == 0 { BranchPerm::ReadWrite } else { BranchPerm::ReadOnly { whiteouts: true } };
         stack.push(BranchSpec { path, perm });
     }
-    Union::open(&UnionOptions { stack, workdir: None, sync: false, revalidate: false }).unwrap()
+    Union::open(&UnionOptions { stack, workdir: None, sync: false, revalidate: false, no_xattrs: false })
+        .unwrap()
 }
 
 /// Numbers that look random; xorshift, as a history need not be better than that.

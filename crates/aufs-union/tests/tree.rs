@@ -25,7 +25,8 @@ fn open(base: &Path, lower_count: usize) -> Union {
         let perm = if index == 0 { BranchPerm::ReadWrite } else { BranchPerm::ReadOnly { whiteouts: true } };
         stack.push(BranchSpec { path, perm });
     }
-    Union::open(&UnionOptions { stack, workdir: None, sync: false, revalidate: false }).unwrap()
+    Union::open(&UnionOptions { stack, workdir: None, sync: false, revalidate: false, no_xattrs: false })
+        .unwrap()
 }
 
 fn find(union: &Union, path: &str) -> Option<Arc<Node>> {
@@ -147,7 +148,8 @@ fn one_union_at_a_time_writes_to_a_branch() {
     let base = tempfile::tempdir().unwrap();
     let first = open(base.path(), 1);
     let spec = BranchSpec { path: base.path().join("b0"), perm: BranchPerm::ReadWrite };
-    let options = UnionOptions { stack: vec![spec], workdir: None, sync: false, revalidate: false };
+    let options =
+        UnionOptions { stack: vec![spec], workdir: None, sync: false, revalidate: false, no_xattrs: false };
     let error = Union::open(&options).unwrap_err();
     assert!(error.to_string().contains("in use by another mount"), "{error}");
     drop(first);

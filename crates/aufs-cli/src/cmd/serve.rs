@@ -155,6 +155,7 @@ fn union_options(request: &ServeRequest) -> anyhow::Result<UnionOptions> {
         workdir: request.workdir.as_ref().map(|it| it.0.clone()),
         sync: request.sync,
         revalidate: request.revalidate,
+        no_xattrs: false,
     })
 }
 

@@ -28,7 +28,7 @@ pub fn open_union(options: &str) -> Outcome<Union> {
         }
     }
     let stack = stack.split(':').map(branch_of).collect::<Outcome<Vec<BranchSpec>>>()?;
-    let options = UnionOptions { stack, workdir: None, sync: false, revalidate };
+    let options = UnionOptions { stack, workdir: None, sync: false, revalidate, no_xattrs: false };
     Union::open(&options).map_err(|error| Fault::Errno(error.errno()))
 }
 
