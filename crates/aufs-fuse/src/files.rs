@@ -65,9 +65,11 @@ impl Served {
             .passes()
             .then(|| opens.created(&self.shared.backings, &file, found.node.version()))
             .flatten();
-        let open = self.shared.union.open_created(&found.node, file);
         let (is_passthrough, number) = (backing.is_some(), numbered.number);
-        let handle = Handle::new(&found.node, opens, is_passthrough, is_passthrough, Some(open));
+        // The kernel reads and writes by itself; what else may come finds the file open, or opens it.
+        let keeps = !is_passthrough || self.shared.handles.may_spare(number);
+        let open = keeps.then(|| self.shared.union.open_created(&found.node, file));
+        let handle = Handle::new(&found.node, opens, is_passthrough, is_passthrough, open);
         let handle = self.shared.handles.insert(handle);
         // What the kernel writes by itself it accounts for itself: it drops the attributes at each
         // write, and a mapping needs a length first, which is set by SETATTR.

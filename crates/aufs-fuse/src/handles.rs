@@ -57,13 +57,26 @@ impl Handle {
 const PARTS: usize = 16;
 
 /// All open files.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Handles {
     parts: [Mutex<HashMap<u64, Arc<Handle>>>; PARTS],
     last: AtomicU64,
+    /// Created files that may be kept open only to save opening them again.
+    spare_max: usize,
 }
 
 impl Handles {
+    /// Files that were created are kept open for later requests while there are fewer than `spare_max` handles.
+    pub(crate) fn new(spare_max: usize) -> Self {
+        Self { parts: Default::default(), last: AtomicU64::new(0), spare_max }
+    }
+
+    /// Whether one more file may be kept open without need.
+    pub(crate) fn may_spare(&self, number: u64) -> bool {
+        // One part stands for all: numbers go round.
+        self.part(number).lock().len() < self.spare_max.div_ceil(PARTS)
+    }
+
     /// Returns the number of a new handle; 0 is none, and stands for a file that was never opened here.
     pub(crate) fn insert(&self, handle: Handle) -> u64 {
         let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;

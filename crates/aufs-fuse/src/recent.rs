@@ -13,19 +13,26 @@ use crate::numbers::Numbered;
 
 /// Parts of the store, each with its own lock.
 const PARTS: usize = 16;
-/// Files each part keeps; a search looks at all of them.
-const FILES_PER_PART: usize = 16;
+/// Files each part keeps at most; a search looks at all of them.
+const FILES_PER_PART_MAX: usize = 16;
 
 /// Files by node number, the last used first.
 type Part = Mutex<Vec<(u64, Arc<OpenFile>)>>;
 
 /// Recently used files.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct RecentFiles {
     parts: [Part; PARTS],
+    files_per_part: usize,
 }
 
 impl RecentFiles {
+    /// Keeps at most `files_max` files, but one in each part.
+    pub(crate) fn new(files_max: usize) -> Self {
+        let files_per_part = (files_max / PARTS).clamp(1, FILES_PER_PART_MAX);
+        Self { parts: Default::default(), files_per_part }
+    }
+
     /// Returns the file of a number, opened now if it was not used lately.
     ///
     /// # Errors
@@ -51,7 +58,7 @@ impl RecentFiles {
     /// Keeps a file that was just opened; the one not used for longest goes.
     pub(crate) fn keep(&self, number: u64, file: Arc<OpenFile>) {
         let mut part = self.part(number).lock();
-        let oldest = if FILES_PER_PART <= part.len() { part.pop() } else { None };
+        let oldest = if self.files_per_part <= part.len() { part.pop() } else { None };
         part.insert(0, (number, file));
         drop(part);
         drop(oldest); // Closing a file is not for the time of the lock.

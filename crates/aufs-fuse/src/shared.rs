@@ -72,10 +72,11 @@ pub(crate) struct About {
 
 impl Shared {
     pub(crate) fn new(union: Union, data: DataMode, is_volatile: bool, wire: Wire) -> Self {
+        let spare_max = spare_descriptors();
         Self {
             numbers: Numbers::new(union.root()),
-            handles: Handles::default(),
-            recent: RecentFiles::default(),
+            handles: Handles::new(spare_max),
+            recent: RecentFiles::new(spare_max),
             workers: Workers::new(WORKERS_MAX),
             backings: wire.backings,
             data,
@@ -183,4 +184,10 @@ impl Shared {
             self.recent.forget(number);
         }
     }
+}
+
+/// Descriptors that may be kept open only to save opening files again: an eighth of what the process may have.
+fn spare_descriptors() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    usize::try_from(limit.current.unwrap_or(1 << 20) / 8).unwrap_or(usize::MAX)
 }
