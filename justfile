@@ -40,7 +40,7 @@ bench matrix="default" *args:
     cargo build --release --package aufs-cli --package bench-harness
     AUFS_BIN="{{target}}/release/aufs" "{{target}}/release/aufs-bench" run --matrix "{{matrix}}" {{args}}
 
-# Measure the pure parts with criterion: resolve, name classification, merged readdir.
+# Measure the union without a mount, with criterion: resolve, name classification, merged readdir, lookups by depth.
 bench-micro *args:
     cargo bench --package aufs-union {{args}}
 
