@@ -13,7 +13,7 @@ use crate::create::give_owner;
 use crate::error::{During, Outcome, UnionError, UnionErrorKind};
 use crate::lookup::Found;
 use crate::node::Node;
-use crate::spot::{Names, Spot};
+use crate::spot::Spot;
 use crate::union::Union;
 
 impl Union {
@@ -64,7 +64,7 @@ impl Union {
         let stat = fs::fstat(&file)?;
         self.origins.remove(&(stat.st_dev, stat.st_ino)); // The host reuses numbers.
         let held = self.with_room(|| rustix::io::fcntl_dupfd_cloexec(&file, 0))?;
-        let spot = Spot { branch: target, names: Names::none(), held: Some(Arc::new(held)) };
+        let spot = Spot { branch: target, names: Vec::new(), held: Some(Arc::new(held)) };
         let ino = self.own_number(stat.st_dev, stat.st_ino);
         let node = Arc::new(Node::new(self.next_id(), ino, FileType::RegularFile, spot, Vec::new()));
         let attr = self.attr_of(&node, &stat);
