@@ -50,7 +50,7 @@ profile size="4K" count="500" dir="":
     cargo build --release --package aufs-cli
     AUFS="{{target}}/release/aufs" tools/profile.sh "{{size}}" "{{count}}" {{dir}}
 
-# Measure the pure parts with criterion: resolve, name classification, merged readdir.
+# Measure the union without a mount, with criterion: resolve, name classification, merged readdir, lookups by depth.
 bench-micro *args:
     cargo bench --package aufs-union {{args}}
 

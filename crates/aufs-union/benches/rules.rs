@@ -67,5 +67,43 @@ fn list(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, resolve_by_depth, classify, list);
+/// The first lookup of each of 1000 names of a directory, and of as many that are missing, by the number of branches.
+fn lookup_by_depth(c: &mut Criterion) {
+    const NAMES: usize = 1000;
+    let mut group = c.benchmark_group("lookup");
+    group.throughput(Throughput::Elements(NAMES as u64));
+    for branch_count in [1_usize, 8, 127] {
+        let base = tempfile::tempdir().unwrap();
+        let mut stack = Vec::new();
+        for branch in 0..branch_count {
+            let path = base.path().join(branch.to_string());
+            fs::create_dir_all(path.join("d")).unwrap();
+            for name in (0..NAMES).filter(|it| it % branch_count == branch) {
+                fs::write(path.join(format!("d/name{name}")), "").unwrap();
+            }
+            stack.push(BranchSpec { path, perm: BranchPerm::ReadOnly { whiteouts: true } });
+        }
+        let options = UnionOptions { stack, workdir: None, sync: false, revalidate: false, no_xattrs: false };
+        for (case, prefix) in [("hit", "name"), ("miss", "none")] {
+            let names: Vec<_> = (0..NAMES).map(|it| format!("{prefix}{it}")).collect();
+            group.bench_function(BenchmarkId::new(case, branch_count), |b| {
+                b.iter_batched_ref(
+                    || {
+                        let union = Union::open(&options).unwrap();
+                        let dir = union.lookup(union.root(), OsStr::new("d")).unwrap().unwrap().node;
+                        (union, dir)
+                    },
+                    |(union, dir)| {
+                        let found = names.iter().filter_map(|it| union.lookup(dir, OsStr::new(it)).unwrap());
+                        found.collect::<Vec<_>>()
+                    },
+                    criterion::BatchSize::PerIteration,
+                );
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, resolve_by_depth, classify, list, lookup_by_depth);
 criterion_main!(benches);

@@ -198,8 +198,9 @@ impl Union {
     pub fn sync_directory(&self, node: &Arc<Node>) -> Result<(), UnionError> {
         let flush = || -> Outcome<()> {
             if Some(node.branch()) == self.writable_branch() {
-                let dir =
-                    self.on_entry(node, |_, entry| Ok(entry.open(OFlags::RDONLY | OFlags::DIRECTORY)?))?;
+                let dir = self.on_entry(node, |_, entry| {
+                    Ok(self.with_room(|| entry.open(OFlags::RDONLY | OFlags::DIRECTORY))?)
+                })?;
                 fs::fsync(&dir)?;
             }
             Ok(())

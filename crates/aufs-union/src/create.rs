@@ -24,7 +24,7 @@ use crate::marker;
 use crate::names;
 use crate::node::{DirState, Node};
 use crate::resolve::Shown;
-use crate::spot::{Name, Names, Spot};
+use crate::spot::{Name, Spot};
 use crate::union::Union;
 
 /// A directory locked for a new entry whose name is free.
@@ -219,7 +219,7 @@ impl Union {
         self.origins.remove(&(stat.st_dev, stat.st_ino)); // The host reuses numbers.
         let shared_name = place.state.index.shared_name(name);
         let own = Name { dir: Arc::clone(dir), name: shared_name.clone(), branch: target };
-        let spot = Spot { branch: target, names: Names::One(own), held: None };
+        let spot = Spot { branch: target, names: vec![own], held: None };
         let branches = if file_type == FileType::Directory { vec![target] } else { Vec::new() };
         let ino = self.own_number(stat.st_dev, stat.st_ino);
         let node = Arc::new(Node::new(self.next_id(), ino, file_type, spot, branches));

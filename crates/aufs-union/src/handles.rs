@@ -167,8 +167,8 @@ impl Union {
             return Ok(Part { fd: Arc::new(fd), is_new: true });
         }
         let spot = node.spot.read();
-        if let Some(held) = &spot.held {
-            let is_held = spot.branch == branch;
+        if let Some(held) = spot.held() {
+            let is_held = spot.branch() == branch;
             let fd = is_held.then(|| Arc::clone(held)).ok_or(UnionErrorKind::NotFound)?;
             return Ok(Part { fd, is_new: false });
         }

@@ -16,7 +16,7 @@ use crate::marker;
 use crate::names;
 use crate::node::{DirState, Node};
 use crate::resolve::Shown;
-use crate::spot::{Name, Names, Spot};
+use crate::spot::{Name, Spot};
 use crate::union::Union;
 
 /// A node and its attributes.
@@ -104,7 +104,7 @@ impl Union {
     /// A directory on several branches counts no links, as nobody could without reading them all.
     pub(crate) fn attr_of(&self, node: &Node, stat: &Stat) -> Attr {
         let mut attr = Attr::of(stat, node.ino());
-        if node.file_type() == FileType::Directory && node.spot.read().held.is_none() {
+        if node.file_type() == FileType::Directory && node.spot.read().held().is_none() {
             attr.nlink = 1;
         }
         attr
@@ -164,7 +164,7 @@ impl Union {
                 return Ok(Found { node, attr });
             }
         }
-        let spot = Spot { branch, names: Names::One(own), held: None };
+        let spot = Spot { branch, names: vec![own], held: None };
         let ino = self.number(stat.st_dev, stat.st_ino);
         let node = Arc::new(Node::new(self.next_id(), ino, file_type, spot, branches));
         if file_type == FileType::Directory {

@@ -1,7 +1,7 @@
 //! Files without a name, for `O_TMPFILE`.
 
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use aufs_host::entry::Entry;
@@ -13,7 +13,7 @@ use crate::create::give_owner;
 use crate::error::{During, Outcome, UnionError, UnionErrorKind};
 use crate::lookup::Found;
 use crate::node::Node;
-use crate::spot::{Names, Spot};
+use crate::spot::Spot;
 use crate::union::Union;
 
 impl Union {
@@ -63,8 +63,8 @@ impl Union {
         }
         let stat = fs::fstat(&file)?;
         self.origins.remove(&(stat.st_dev, stat.st_ino)); // The host reuses numbers.
-        let held = file.try_clone().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-        let spot = Spot { branch: target, names: Names::none(), held: Some(Arc::new(OwnedFd::from(held))) };
+        let held = self.with_room(|| rustix::io::fcntl_dupfd_cloexec(&file, 0))?;
+        let spot = Spot { branch: target, names: Vec::new(), held: Some(Arc::new(held)) };
         let ino = self.own_number(stat.st_dev, stat.st_ino);
         let node = Arc::new(Node::new(self.next_id(), ino, FileType::RegularFile, spot, Vec::new()));
         let attr = self.attr_of(&node, &stat);

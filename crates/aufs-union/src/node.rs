@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use aufs_host::file_handle::FileHandle;
-use parking_lot::{Mutex, MutexGuard, RwLock};
+use parking_lot::{Mutex, MutexGuard};
 use rustix::fs::FileType;
 
 use crate::branch::BranchIndex;
@@ -14,7 +14,7 @@ use crate::error::{Outcome, UnionErrorKind};
 use crate::file_name::FileName;
 use crate::handles::OpenCount;
 use crate::index::Index;
-use crate::spot::Spot;
+use crate::spot::{Spot, SpotLock};
 
 /// One entry of the union, whatever its names and whichever branch holds it.
 ///
@@ -26,7 +26,7 @@ pub struct Node {
     ino: u64,
     file_type: FileType,
     /// Where the node lies; held while a system call relies on it.
-    pub(crate) spot: RwLock<Spot>,
+    pub(crate) spot: SpotLock,
     /// Held while the node is copied up, so that two writers make one copy.
     pub(crate) copying: Mutex<()>,
     /// Grows whenever the node moves to another branch.
@@ -94,7 +94,7 @@ impl DirPart {
 impl Drop for Node {
     /// Gives back the room that the directories of its names keep for it.
     fn drop(&mut self) {
-        for name in self.spot.get_mut().names.iter() {
+        for name in self.spot.get_mut().names() {
             let Some(dir) = &name.dir.dir else { continue };
             dir.dropped.lock().push(name.name.clone());
             // Whoever holds the lock, and that may be this thread, may also be the one who lets go of the node.
@@ -140,7 +140,7 @@ impl Node {
             id,
             ino,
             file_type,
-            spot: RwLock::new(spot),
+            spot: SpotLock::new(spot),
             copying: Mutex::default(),
             version: AtomicU32::new(0),
             diverged: AtomicBool::new(false),
@@ -195,7 +195,7 @@ impl Node {
 
     /// Returns the branch that holds its attributes and bytes.
     pub fn branch(&self) -> BranchIndex {
-        self.spot.read().branch
+        self.spot.read().branch()
     }
 
     pub(crate) fn lock_dir(&self) -> Outcome<MutexGuard<'_, DirState>> {

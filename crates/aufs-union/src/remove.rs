@@ -145,9 +145,9 @@ impl Union {
         // Another name of the file may lie below only; the bytes must not go with this one.
         let other = {
             let spot = node.spot.read();
-            let leaves_none = spot.branch == target
-                && !spot.names.iter().any(|it| it.branch == target && !it.is(dir, name));
-            if leaves_none { spot.names.iter().find(|it| it.branch != target).cloned() } else { None }
+            let leaves_none = spot.branch() == target
+                && !spot.names().iter().any(|it| it.branch == target && !it.is(dir, name));
+            if leaves_none { spot.names().iter().find(|it| it.branch != target).cloned() } else { None }
         };
         if let Some(other) = other
             && Arc::ptr_eq(&other.dir, dir)

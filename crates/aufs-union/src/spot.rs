@@ -5,17 +5,19 @@ use std::ops::{Deref, DerefMut};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+
 use crate::branch::BranchIndex;
 use crate::file_name::FileName;
 use crate::node::Node;
 
-/// Where a node lies.
+/// Where a node lies, as those see it who change it.
 #[derive(Debug)]
 pub(crate) struct Spot {
     /// The branch with its attributes and bytes; for a directory, the topmost one.
     pub(crate) branch: BranchIndex,
     /// The names under which it is known; empty once all are gone.
-    pub(crate) names: Names,
+    pub(crate) names: Vec<Name>,
     /// The file itself, once no name leads to it.
     pub(crate) held: Option<Arc<OwnedFd>>,
 }
@@ -35,69 +37,12 @@ impl Name {
     }
 }
 
-/// The names of a node: nearly always one, which then needs no allocation.
-#[derive(Debug)]
-pub(crate) enum Names {
-    One(Name),
-    #[expect(clippy::box_collection, reason = "a pointer keeps the common variant, and so every node, small")]
-    Others(Box<Vec<Name>>),
-}
-
-const _: () = assert!(size_of::<Names>() == 24);
-
-impl Names {
-    pub(crate) fn none() -> Self {
-        Self::Others(Box::default())
-    }
-
-    pub(crate) fn push(&mut self, name: Name) {
-        match std::mem::replace(self, Self::none()) {
-            Self::One(first) => *self = Self::Others(Box::new(vec![first, name])),
-            Self::Others(names) if names.is_empty() => *self = Self::One(name),
-            Self::Others(mut names) => {
-                names.push(name);
-                *self = Self::Others(names);
-            }
-        }
-    }
-
-    pub(crate) fn retain(&mut self, mut is_kept: impl FnMut(&Name) -> bool) {
-        match self {
-            Self::One(name) if !is_kept(name) => *self = Self::none(),
-            Self::One(_) => (),
-            Self::Others(names) => names.retain(is_kept),
-        }
-    }
-
-    pub(crate) fn clear(&mut self) {
-        *self = Self::none();
-    }
-}
-
-impl Deref for Names {
-    type Target = [Name];
-
-    fn deref(&self) -> &[Name] {
-        match self {
-            Self::One(name) => std::slice::from_ref(name),
-            Self::Others(names) => names,
-        }
-    }
-}
-
-impl DerefMut for Names {
-    fn deref_mut(&mut self) -> &mut [Name] {
-        match self {
-            Self::One(name) => std::slice::from_mut(name),
-            Self::Others(names) => names,
-        }
-    }
-}
-
 impl Spot {
+    const NOWHERE: Self = Self { branch: BranchIndex(0), names: Vec::new(), held: None };
+
     /// Returns the name that leads to the bytes.
     pub(crate) fn primary(&self) -> Option<&Name> {
-        self.names.iter().find(|it| it.branch == self.branch).or(self.names.first())
+        primary(self.branch, &self.names)
     }
 
     pub(crate) fn is_named(&self, dir: &Arc<Node>, name: &OsStr) -> Option<&Name> {
@@ -113,5 +58,124 @@ impl Spot {
 
     pub(crate) fn forget_name(&mut self, dir: &Arc<Node>, name: &OsStr) {
         self.names.retain(|it| !it.is(dir, name));
+    }
+}
+
+fn primary(branch: BranchIndex, names: &[Name]) -> Option<&Name> {
+    names.iter().find(|it| it.branch == branch).or(names.first())
+}
+
+/// A [`Spot`] in three words where it has one name, on the branch with the bytes, as nearly all have.
+#[derive(Debug)]
+pub(crate) enum Packed {
+    One(Name),
+    /// None only while somebody changes it.
+    Any(Option<Box<Spot>>),
+}
+
+const _: () = assert!(size_of::<Packed>() == 24);
+
+impl Packed {
+    fn pack(mut spot: Spot) -> Self {
+        let is_plain = spot.held.is_none() && matches!(&spot.names[..], [only] if only.branch == spot.branch);
+        match spot.names.pop() {
+            Some(only) if is_plain => Self::One(only),
+            last => {
+                spot.names.extend(last);
+                Self::Any(Some(Box::new(spot)))
+            }
+        }
+    }
+
+    fn unpack(self) -> Spot {
+        match self {
+            Self::One(only) => Spot { branch: only.branch, names: vec![only], held: None },
+            Self::Any(spot) => spot.map_or(Spot::NOWHERE, |it| *it),
+        }
+    }
+
+    pub(crate) fn branch(&self) -> BranchIndex {
+        match self {
+            Self::One(only) => only.branch,
+            Self::Any(spot) => spot.as_ref().map_or(Spot::NOWHERE.branch, |it| it.branch),
+        }
+    }
+
+    pub(crate) fn names(&self) -> &[Name] {
+        match self {
+            Self::One(only) => std::slice::from_ref(only),
+            Self::Any(spot) => spot.as_ref().map(|it| it.names.as_slice()).unwrap_or_default(),
+        }
+    }
+
+    pub(crate) fn held(&self) -> Option<&Arc<OwnedFd>> {
+        match self {
+            Self::One(_) => None,
+            Self::Any(spot) => spot.as_ref().and_then(|it| it.held.as_ref()),
+        }
+    }
+
+    /// Returns the name that leads to the bytes.
+    pub(crate) fn primary(&self) -> Option<&Name> {
+        primary(self.branch(), self.names())
+    }
+
+    pub(crate) fn is_named(&self, dir: &Arc<Node>, name: &OsStr) -> Option<&Name> {
+        self.names().iter().find(|it| it.is(dir, name))
+    }
+}
+
+/// The lock around where a node lies; held while a system call relies on it.
+#[derive(Debug)]
+pub(crate) struct SpotLock(RwLock<Packed>);
+
+impl SpotLock {
+    pub(crate) fn new(spot: Spot) -> Self {
+        Self(RwLock::new(Packed::pack(spot)))
+    }
+
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Packed> {
+        self.0.read()
+    }
+
+    pub(crate) fn try_read(&self) -> Option<RwLockReadGuard<'_, Packed>> {
+        self.0.try_read()
+    }
+
+    pub(crate) fn write(&self) -> SpotGuard<'_> {
+        let mut packed = self.0.write();
+        let spot = std::mem::replace(&mut *packed, Packed::Any(None)).unpack();
+        SpotGuard { packed, spot }
+    }
+
+    pub(crate) fn get_mut(&mut self) -> &mut Packed {
+        self.0.get_mut()
+    }
+}
+
+/// Exclusive access to where a node lies.
+#[derive(Debug)]
+pub(crate) struct SpotGuard<'a> {
+    packed: RwLockWriteGuard<'a, Packed>,
+    spot: Spot,
+}
+
+impl Deref for SpotGuard<'_> {
+    type Target = Spot;
+
+    fn deref(&self) -> &Spot {
+        &self.spot
+    }
+}
+
+impl DerefMut for SpotGuard<'_> {
+    fn deref_mut(&mut self) -> &mut Spot {
+        &mut self.spot
+    }
+}
+
+impl Drop for SpotGuard<'_> {
+    fn drop(&mut self) {
+        *self.packed = Packed::pack(std::mem::replace(&mut self.spot, Spot::NOWHERE));
     }
 }

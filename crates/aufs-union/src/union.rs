@@ -20,7 +20,7 @@ use crate::handles::{self, HandleClock};
 use crate::node::Node;
 use crate::report::Change;
 use crate::shards::Shards;
-use crate::spot::{Names, Spot};
+use crate::spot::Spot;
 use crate::writable::{OpenUnionError, Writable};
 
 /// How a union is to be opened.
@@ -120,7 +120,7 @@ impl Union {
             }
         }
         let root_branches = cut_at_opaque_root(&branches, root_branches)?;
-        let spot = Spot { branch: top, names: Names::none(), held: None };
+        let spot = Spot { branch: top, names: Vec::new(), held: None };
         let root = Node::new(Node::ROOT_ID, ROOT_INO, FileType::Directory, spot, root_branches);
         debug!(branches = branches.len(), handle_limit = limit, "union opened");
         Ok(Self {
@@ -221,15 +221,15 @@ impl Union {
             return act(branch, Entry::Held(handle.as_fd()));
         }
         let spot = node.spot.read();
-        if let Some(held) = &spot.held {
-            return act(spot.branch, Entry::Held(held.as_fd()));
+        if let Some(held) = spot.held() {
+            return act(spot.branch(), Entry::Held(held.as_fd()));
         }
         let name = spot.primary().ok_or(UnionErrorKind::NotFound)?;
-        if name.branch != spot.branch {
+        if name.branch != spot.branch() {
             return Err(UnionErrorKind::Stale); // Never mistake a lower entry for its copy.
         }
         let parent = self.dir_handle(&name.dir, name.branch)?;
-        act(spot.branch, Entry::At(parent.as_fd(), &name.name))
+        act(spot.branch(), Entry::At(parent.as_fd(), &name.name))
     }
 
     /// Registers a file that has, or had, several names on the host.
