@@ -28,6 +28,8 @@ pub struct Backing {
     /// file is created. Removing the branches of each block would make every
     /// later copy-up pay for that: by 0.7 ms where 30 µs were true.
     pub keeps_inodes: bool,
+    /// Whether it lies in an image, whose freed blocks the host gets back only when told so.
+    is_image: bool,
     /// The mount of a tmpfs or an image, if it is one.
     _view: Option<View>,
 }
@@ -52,7 +54,7 @@ impl Backing {
             options.push_str(" (no journal)");
         }
         let facts = BackingFacts { name: name.to_owned(), fs_type, options, path: dir.clone() };
-        Ok(Self { facts, dir, keeps_inodes, _view: view })
+        Ok(Self { facts, dir, keeps_inodes, is_image: is_image(name), _view: view })
     }
 
     /// Makes ext4 put each directory created in `dir` somewhere else on the disk (`chattr +T`).
@@ -72,6 +74,20 @@ impl Backing {
         rustix::fs::ioctl_setflags(&open, flags | rustix::fs::IFlags::TOPDIR).at("set flags of", dir)
     }
 
+    /// Gives the blocks of removed files back to the host, so that an image takes what lies in it and no more.
+    ///
+    /// # Errors
+    ///
+    /// What `fstrim` reports, or that it is missing.
+    pub fn trim(&self) -> Result<()> {
+        if !self.is_image {
+            return Ok(());
+        }
+        // Blocks of removed files are free to trim only once the removal is on disk.
+        self.settle()?;
+        run(Command::new("fstrim").arg(&self.dir), "util-linux").map(|_| ())
+    }
+
     /// Writes what is dirty, so that it does not weigh on the next sample.
     ///
     /// # Errors
@@ -81,6 +97,11 @@ impl Backing {
         let dir = File::open(&self.dir).at("open", &self.dir)?;
         rustix::fs::syncfs(&dir).at("sync", &self.dir)
     }
+}
+
+/// Whether the backing `name` is an image file on the host's file system.
+pub fn is_image(name: &str) -> bool {
+    name.starts_with("loop:")
 }
 
 /// Free inodes that a file system must have before a run leaves them in use till its end.
@@ -102,7 +123,12 @@ fn has_no_journal(dir: &Path) -> bool {
     task.is_ok_and(|it| it.trim().parse::<u32>().is_err())
 }
 
-fn check_room(dir: &Path, bytes: u64) -> Result<()> {
+/// Refuses a file system that has not `bytes` free.
+///
+/// # Errors
+///
+/// `Refused`, with both numbers and what would help.
+pub fn check_room(dir: &Path, bytes: u64) -> Result<()> {
     let stat = rustix::fs::statvfs(dir).at("stat file system of", dir)?;
     let free = stat.f_bavail * stat.f_frsize;
     if free < bytes {

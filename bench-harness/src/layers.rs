@@ -12,7 +12,7 @@
 //! LAYER/data/walk-1K-8-hot-n10000-0/d5/f5  a file of a measured tree
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -20,13 +20,14 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use crate::cell::{Params, TreeContent, TreeKey};
+use crate::driver;
 use crate::error::{At as _, BenchError, BenchErrorKind, Result};
 use crate::matrix::expand::PlannedCell;
 use crate::model;
 use crate::model::Lower;
 use crate::pattern::{Extent, Pattern};
 use crate::size::short_bytes;
-use crate::tree::Tree;
+use crate::tree::{Shape, Tree};
 
 /// Mode of measured files in their layer.
 pub const FILE_MODE: u32 = 0o644;
@@ -110,21 +111,38 @@ pub fn plan(cells: &[PlannedCell], backing: &str, key: TreeKey) -> BTreeMap<Para
 
 /// Bytes that layers, imports and one writable branch of each of `cells` need on `backing`, about.
 pub fn planned_bytes(cells: &[PlannedCell], backing: &str) -> u64 {
-    let mut trees: BTreeMap<(TreeKey, &Params), u64> = BTreeMap::new();
+    let mut trees: BTreeMap<(TreeKey, &Params), (u64, u64)> = BTreeMap::new();
+    let mut importers: BTreeSet<(&str, TreeKey)> = BTreeSet::new();
     let mut branch_bytes = 0;
     for PlannedCell { cell, files, .. } in cells.iter().filter(|it| it.cell.params.backing == backing) {
-        let bytes = match cell.params.tree().content {
+        let (params, key) = (&cell.params, cell.params.tree());
+        let bytes = match key.content {
             TreeContent::Files | TreeContent::Large => {
-                let each = u64::from(cell.params.entries.max(1));
-                u64::from(*files) * each * (cell.params.file_bytes.next_multiple_of(4096) + 4096)
+                let each = u64::from(params.entries.max(1));
+                u64::from(*files) * each * (params.file_bytes.next_multiple_of(4096) + 4096)
             }
             TreeContent::Image => IMAGE_FILES * (IMAGE_FILE_BYTES + 4096),
         };
-        branch_bytes += bytes;
-        trees.insert((cell.params.tree(), &cell.params), bytes);
+        let fills = model::by_name(&params.model).is_none_or(|it| it.fills_branches());
+        branch_bytes += if fills { bytes } else { 0 };
+        trees.insert((key, params), (bytes, dirs_of(params, *files)));
+        if driver::by_name(&cell.driver).is_some_and(|it| it.copies_layers()) {
+            importers.insert((&cell.driver, key));
+        }
     }
-    // The layers, and at most three drivers that import them into a tree of their own.
-    4 * trees.values().sum::<u64>() + branch_bytes
+    let copies = |key: TreeKey| 1 + importers.iter().filter(|it| it.1 == key).count() as u64;
+    // Every directory and every layer's own file, in each layer.
+    let small: u64 = trees.iter().map(|((key, _), (_, dirs))| u64::from(key.n_layers) * dirs * 8192).sum();
+    small + branch_bytes + trees.iter().map(|((key, _), (bytes, _))| bytes * copies(*key)).sum::<u64>()
+}
+
+/// Directories that `files` samples of `params` need in each layer, at most.
+fn dirs_of(params: &Params, files: u32) -> u64 {
+    match model::by_name(&params.model).map(|it| it.lower()) {
+        Some(Lower::Tree(Shape::Dirs(n))) => u64::from(files) * u64::from(n + 1),
+        _ if params.dir_depth == 1 => 1,
+        _ => u64::from(files) * u64::from(params.dir_depth) + 2,
+    }
 }
 
 impl LayerStack {
@@ -301,6 +319,23 @@ mod tests {
         File::options().write(true).open(victim).unwrap().write_all_at(&[1], 50).unwrap();
         let error = stack.check_unchanged(&pattern).unwrap_err();
         assert!(matches!(error.kind, BenchErrorKind::Incorrect(_)), "{error:?}");
+    }
+
+    #[test]
+    fn room_is_planned_for_copies_and_branches() {
+        let cell = |driver: &str, model: &str| {
+            let mut planned = planned(1, 2);
+            planned.cell.driver = driver.to_owned();
+            planned.cell.params.model = model.to_owned();
+            planned.cell.params.file_bytes = 1 << 20;
+            planned
+        };
+        let mib = |cells: &[PlannedCell]| planned_bytes(cells, "dir") >> 20;
+        assert_eq!(mib(&[cell("overlayfs", "read-sequential")]), 2, "the layer");
+        assert_eq!(mib(&[cell("overlayfs", "copy-up")]), 4, "and the branch");
+        assert_eq!(mib(&[cell("overlayfs", "copy-up"), cell("aufs-fuse", "copy-up")]), 6, "two branches");
+        assert_eq!(mib(&[cell("plain", "read-sequential")]), 4, "the layer and its import");
+        assert_eq!(planned_bytes(&[cell("plain", "copy-up")], "tmpfs"), 0);
     }
 
     #[test]

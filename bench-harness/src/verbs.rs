@@ -136,7 +136,7 @@ fn tell(outcome: &Outcome) {
         None => "cut off",
     };
     for cut in &record.header.cuts {
-        eprintln!("left out for this budget: {cut}");
+        eprintln!("left out of runs with a budget {cut}");
     }
     eprintln!("{} blocks of {} cells ({why})", record.n_complete(), record.header.cells.len());
 }

@@ -150,7 +150,7 @@ fn root_a_short_run_says_what_its_budget_left_out() {
     let output = run(dir.path(), &["--budget", "40s", "--driver", "plain,overlayfs"], &missing);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{said}");
-    assert!(said.contains("left out for this budget: copy-up of 3M (from a budget of"), "{said}");
+    assert!(said.contains("left out of runs with a budget below 50 s: copy-up of 3M"), "{said}");
     let summary = summary(dir.path());
     assert_eq!(summary["cuts"].as_array().unwrap().len(), 1);
     let cells = summary["cells"].as_array().unwrap();
@@ -162,7 +162,10 @@ fn root_a_short_run_says_what_its_budget_left_out() {
     assert!(cells.iter().filter(|it| it["model"] == "untar").all(|it| it["n"] == 2), "two of the others");
     for name in ["report.md", "report.html"] {
         let text = fs::read_to_string(dir.path().join("out").join(name)).unwrap();
-        assert!(text.contains("A short run. Its budget left out: copy-up of 3M"), "{name}");
+        assert!(
+            text.contains("A short run. Left out of runs with a budget below 50 s: copy-up of 3M"),
+            "{name}"
+        );
     }
 }
 
@@ -182,4 +185,48 @@ fn root_a_missing_peer_is_a_skip_that_names_its_recipe() {
     assert_eq!(skips.len(), 1);
     assert!(skips[0]["reason"].as_str().unwrap().contains("just peers"), "{skips:?}");
     assert_eq!(summary["cells"].as_array().unwrap().len(), 1);
+}
+
+/// An `aufs` command that shows the lowest layer itself, so that all changes land in the layer.
+const LIAR: &str = r#"#!/bin/sh
+case $1 in
+mount) lowest=${3##*:}; for target; do :; done; exec mount --bind "${lowest%=*}" "$target" ;;
+umount) exec umount "$2" ;;
+esac
+"#;
+
+#[test]
+fn root_checks_catch_a_driver_that_changes_its_layers() {
+    use std::os::unix::fs::PermissionsExt as _;
+    if !is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let models = ["create", "remove-tree", "write-sequential", "write-random", "parallel", "untar", "walk"];
+    let matrix = format!(
+        "name = \"liar\"\nbudget = \"60s\"\nblocks_max = 1\nbacking = [\"tmpfs\"]\n[[driver]]\nname = \"aufs-fuse\"\n\
+         [[group]]\nmodels = {models:?}\nsizes = [\"20K\"]\nentries = [64]\nfound_at = [1]\nfiles = 1\n"
+    );
+    fs::write(dir.path().join("m.toml"), matrix).unwrap();
+    let liar = dir.path().join("liar");
+    fs::write(&liar, LIAR).unwrap();
+    fs::set_permissions(&liar, fs::Permissions::from_mode(0o755)).unwrap();
+    let output = run(dir.path(), &[], &[("AUFS_BIN", liar.to_str().unwrap())]);
+    assert_eq!(output.status.code(), Some(5), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_left_clean(dir.path());
+    let summary = summary(dir.path());
+    let cells = summary["cells"].as_array().unwrap();
+    let of = |model: &str| cells.iter().find(|it| it["model"] == model).unwrap();
+    for (model, expected) in [
+        ("create", "no copy on the writable branch"),
+        ("untar", "no copy on the writable branch"),
+        ("write-sequential", "no copy on the writable branch"),
+        ("write-random", "no copy on the writable branch"),
+        ("remove-tree", "stat layer file"),
+    ] {
+        let error = of(model)["error"].as_str().unwrap_or_default();
+        assert!(error.contains(expected) && of(model)["n"] == 0, "{model}: {error}");
+    }
+    assert_eq!(of("walk")["n"], 1, "reading was right");
+    assert_eq!(summary["layers_unchanged"], false);
 }

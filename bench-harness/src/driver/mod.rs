@@ -61,6 +61,11 @@ pub trait Driver: Send + Sync + fmt::Debug {
     /// The mount was refused, or the driver's process ended before it was up.
     fn mount(&self, options: &str, imported: &Imported, branch: Branch) -> Result<View>;
 
+    /// Whether importing copies the layers.
+    fn copies_layers(&self) -> bool {
+        false
+    }
+
     /// Whether a process of its own serves the mount.
     fn has_server(&self) -> bool {
         false

@@ -20,6 +20,10 @@ impl Driver for Reflink {
         Ok(())
     }
 
+    fn copies_layers(&self) -> bool {
+        true
+    }
+
     fn import(&self, layers: &LayerStack, home: &Path) -> Result<Imported> {
         flat::import(layers, home, CopyHow::Bytes)
     }

@@ -54,21 +54,48 @@ pub fn cells(matrix: &Matrix, only: &[String], budget: f64) -> Vec<PlannedCell> 
     planned.into_iter().map(|(cell, (files, blocks))| PlannedCell { cell, files, blocks }).collect()
 }
 
-/// What `budget` seconds are too short for, in words.
+/// What `budget` seconds are too short for, in words: one text for each smallest budget.
+///
+/// What another group measures all the same is only named when that is in fewer blocks.
 pub fn cuts(matrix: &Matrix, budget: f64) -> Vec<String> {
-    let short = |it: &&Group| it.budget_min.is_some_and(|min| budget < min);
-    let words = |it: &Group| {
-        let min = it.budget_min.unwrap_or_default() / 60.0;
-        let sizes: Vec<String> = it.sizes.iter().map(|size| short_bytes(*size)).collect();
-        let mut what = format!("{} of {}", it.models.join(", "), sizes.join(", "));
-        let many = |name: &&str| model::by_name(name).is_some_and(|it| it.takes_many());
-        if it.models.iter().map(String::as_str).any(|name| many(&name)) {
-            let entries: Vec<String> = it.entries.iter().map(ToString::to_string).collect();
-            what += &format!(" with {} files", entries.join(", "));
+    let mut kept: BTreeMap<Params, u32> = BTreeMap::new();
+    for group in matrix.group.iter().filter(|it| it.fits(budget)) {
+        for params in params_of(group, &matrix.backing) {
+            let blocks = kept.entry(params).or_default();
+            *blocks = group.blocks.max(*blocks);
         }
-        format!("{what} (from a budget of {min} min on)")
-    };
-    matrix.group.iter().filter(short).map(words).collect()
+    }
+    let mut cuts: BTreeMap<u64, Vec<String>> = BTreeMap::new();
+    for group in &matrix.group {
+        let Some(min) = group.budget_min.filter(|min| budget < *min) else { continue };
+        let texts = cuts.entry(min.round() as u64).or_default();
+        for params in params_of(group, &matrix.backing) {
+            let text = match kept.get(&params) {
+                None => what_of(&params),
+                Some(blocks) if *blocks < group.blocks => {
+                    format!("{} in more than {blocks} blocks", what_of(&params))
+                }
+                Some(_) => continue,
+            };
+            if !texts.contains(&text) {
+                texts.push(text);
+            }
+        }
+    }
+    cuts.retain(|_, texts| !texts.is_empty());
+    cuts.into_iter().map(|(min, texts)| format!("below {min} s: {}", texts.join(", "))).collect()
+}
+
+/// `walk of 1K × 10000`.
+fn what_of(params: &Params) -> String {
+    let mut text = params.model.clone();
+    if params.file_bytes != 0 {
+        text += &format!(" of {}", short_bytes(params.file_bytes));
+    }
+    if params.entries != 0 {
+        text += &format!(" × {}", params.entries);
+    }
+    text
 }
 
 impl Group {
@@ -198,7 +225,12 @@ mod tests {
         let own = cells(&matrix, &[], 100.0).remove(0);
         assert_eq!((own.cell.params.backing.as_str(), own.cell.driver.as_str()), ("tmpfs", "plain"));
         assert_eq!(own.blocks, 2);
-        assert_eq!(cuts(&matrix, 1.0), ["copy-up of 4K (from a budget of 1 min on)"]);
+        assert_eq!(cuts(&matrix, 1.0), ["below 60 s: copy-up of 4K"]);
+        matrix.group[0].backing = vec!["tmpfs".to_owned()];
+        matrix.group[0].blocks = 1;
+        assert_eq!(cuts(&matrix, 1.0), ["below 60 s: copy-up of 4K in more than 1 blocks"]);
+        matrix.group[1].blocks = 1;
+        assert!(cuts(&matrix, 1.0).is_empty(), "another group has the same");
     }
 
     #[test]

@@ -20,6 +20,10 @@ impl Model for Lookup {
         "lookup"
     }
 
+    fn fills_branches(&self) -> bool {
+        false
+    }
+
     fn prepare(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<()> {
         if bed.params.cache == Cache::Hot {
             bed.warm(file)?;

@@ -38,6 +38,10 @@ impl Model for LookupMissing {
         Lower::Nothing
     }
 
+    fn fills_branches(&self) -> bool {
+        false
+    }
+
     fn prepare(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<()> {
         if bed.params.cache == Cache::Hot {
             Self::stat(bed, file)?;

@@ -92,6 +92,11 @@ pub trait Model: Send + Sync + fmt::Debug {
         matches!(self.lower(), Lower::Tree(_))
     }
 
+    /// Whether its samples leave files on the writable branch that are as long as those of the layers.
+    fn fills_branches(&self) -> bool {
+        true
+    }
+
     /// Why the model says nothing about `driver`, if it does not.
     fn refuses(&self, _driver: &dyn Driver) -> Option<&'static str> {
         None

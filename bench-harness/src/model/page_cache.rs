@@ -31,6 +31,10 @@ impl Model for PageCache {
         "page-cache"
     }
 
+    fn fills_branches(&self) -> bool {
+        false
+    }
+
     fn prepare(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<()> {
         let native = bed.layers.lower_path(file);
         let open = File::open(&native).at("open", &native)?;

@@ -99,6 +99,10 @@ impl Model for Parallel {
         Lower::Tree(SHAPE)
     }
 
+    fn fills_branches(&self) -> bool {
+        false
+    }
+
     fn sample(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<Timing> {
         let (sets, len_bytes) = (sets(file), file.len_bytes);
         let (many, one) = sets.split_at(THREADS as usize);

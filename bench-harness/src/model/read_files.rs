@@ -53,6 +53,10 @@ impl Model for ReadFiles {
         Lower::Tree(Shape::Dirs(DIRS))
     }
 
+    fn fills_branches(&self) -> bool {
+        false
+    }
+
     fn prepare(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<()> {
         if bed.params.cache == Cache::Hot {
             let (paths, mut buffer) = (paths(file), vec![0; 64 << 10]);

@@ -38,6 +38,10 @@ impl Model for ReadMapped {
         "read-mapped"
     }
 
+    fn fills_branches(&self) -> bool {
+        false
+    }
+
     fn prepare(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<()> {
         bed.warm_data(file)
     }

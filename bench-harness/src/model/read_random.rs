@@ -35,6 +35,10 @@ impl Model for ReadRandom {
         "read-random"
     }
 
+    fn fills_branches(&self) -> bool {
+        false
+    }
+
     fn prepare(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<()> {
         bed.warm_data(file)
     }

@@ -77,6 +77,10 @@ impl Model for ReadSequential {
         "read-sequential"
     }
 
+    fn fills_branches(&self) -> bool {
+        false
+    }
+
     fn prepare(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<()> {
         bed.warm_data(file)
     }

@@ -38,6 +38,10 @@ impl Model for Readdir {
         Lower::Tree(Shape::Flat)
     }
 
+    fn fills_branches(&self) -> bool {
+        false
+    }
+
     fn prepare(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<()> {
         if bed.params.cache == Cache::Hot {
             count(bed, file)?;

@@ -47,6 +47,10 @@ impl Model for RemoveTree {
         Lower::Tree(Shape::Dirs(DIRS))
     }
 
+    fn fills_branches(&self) -> bool {
+        false
+    }
+
     fn sample(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<Timing> {
         let start = Instant::now();
         let removed = remove(bed.root(), &file.path);

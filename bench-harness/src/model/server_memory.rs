@@ -32,6 +32,10 @@ impl Model for ServerMemory {
         Lower::Tree(Shape::Dirs(DIRS))
     }
 
+    fn fills_branches(&self) -> bool {
+        false
+    }
+
     fn refuses(&self, driver: &dyn Driver) -> Option<&'static str> {
         (!driver.has_server()).then_some("no server of its own")
     }

@@ -109,6 +109,7 @@ impl Model for Untar {
         let files = Tree::new(file, Shape::Dirs(DIRS)).files(&file.path);
         for (path, number) in files.iter().step_by(step_of(extent)) {
             bed.check_small(path, *number, file.len_bytes)?;
+            bed.check_copied(&FileSpec { path: path.clone(), entries: 0, ..file.clone() })?;
             let full = bed.view.root.join(path);
             let stat = std::fs::symlink_metadata(&full).at("stat", &full)?;
             if (stat.mode() & 0o7777, stat.mtime(), stat.uid()) != (0o644, MTIME_S, 0) {

@@ -75,6 +75,10 @@ impl Model for Walk {
         Lower::Tree(Shape::Dirs(DIRS))
     }
 
+    fn fills_branches(&self) -> bool {
+        false
+    }
+
     fn prepare(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<()> {
         if bed.params.cache == Cache::Hot {
             walk(bed.root(), &file.path)?;

@@ -101,7 +101,7 @@ fn warnings(run: &RunRecord) -> Vec<String> {
     }
     if !run.header.cuts.is_empty() {
         let cuts = run.header.cuts.join("; ");
-        warnings.push(format!("A short run. Its budget left out: {cuts}."));
+        warnings.push(format!("A short run. Left out of runs with a budget {cuts}."));
     }
     warnings
 }

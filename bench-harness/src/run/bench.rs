@@ -64,12 +64,16 @@ impl Bench {
     pub fn open(cells: &[PlannedCell], parent: &Path) -> Result<Self> {
         let scratch = backing::scratch(parent)?;
         let names: BTreeSet<&String> = cells.iter().map(|it| &it.cell.params.backing).collect();
+        // An eighth for what file systems need besides.
+        let needed = |name: &str| layers::planned_bytes(cells, name) / 8 * 9 + (64 << 20);
+        // Images are sparse: each would find room in itself that the host does not have for all.
+        let in_images = names.iter().filter(|it| backing::is_image(it)).map(|it| needed(it)).sum();
+        backing::check_room(scratch.path(), in_images)?;
         let mut backings = BTreeMap::new();
         for (index, name) in names.into_iter().enumerate() {
             let home = scratch.path().join(index.to_string());
             fs::create_dir(&home).at("create", &home)?;
-            let bytes = layers::planned_bytes(cells, name) + (64 << 20);
-            backings.insert(name.clone(), Backing::open(name, &home, bytes)?);
+            backings.insert(name.clone(), Backing::open(name, &home, needed(name))?);
         }
         let (layers, imports) = Default::default();
         Ok(Self { pattern: Pattern::default(), backings, layers, imports, _scratch: scratch })

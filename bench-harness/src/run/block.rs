@@ -255,6 +255,9 @@ impl Blocks<'_> {
             } else {
                 crate::driver::remove_trees(&branches)?;
                 crate::driver::remove_trees(&[home])?;
+                if let Err(error) = backing.trim() {
+                    warn!(backing = name, error = error.line(), "an image keeps the blocks of removed files");
+                }
             }
         }
         Ok(())
