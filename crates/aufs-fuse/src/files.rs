@@ -232,14 +232,21 @@ impl Shared {
             let handle = Handle::new(node, opens, false, false, Some(file));
             return Ok((self.handles.insert(handle), Way::Cached));
         }
+        let mut copy = None;
         if how.is_writer {
             // Before the lock, which others need to open and close the file while its bytes are copied.
             let keep = if how.truncates { Keep::First(0) } else { Keep::All };
-            self.union.copy_up(node, keep).map_err(|it| errno_of(&it))?;
+            let copied = self.union.copy_file_up(node, keep).map_err(|it| errno_of(&it))?;
             node.diverge();
+            if let Some(copied) = copied {
+                if !copied.has_xattrs {
+                    self.numbers.lacks_capabilities_now(numbered.number);
+                }
+                copy = copied.file;
+            }
         }
         let is_current = || self.numbers.is_current(numbered);
-        let way = opens.open(&self.union, node, &self.backings, how.is_writer, is_current);
+        let way = opens.open(&self.union, node, &self.backings, how.is_writer, copy.as_ref(), is_current);
         let way = way.map_err(|it| errno_of(&it))?;
         if matches!(way, Way::Moved) {
             self.numbers.renumber(numbered);

@@ -62,7 +62,7 @@ struct Known {
     node: Arc<Node>,
     /// How often the kernel was told of the number; it takes each back with FORGET.
     lookups: u32,
-    /// Whether the file was made by this server and got no extended attribute since.
+    /// Whether the file was made or copied by this server without extended attributes, and got none since.
     lacks_capabilities: bool,
     is_long: bool,
     opens: Option<Arc<Opens>>,
@@ -128,10 +128,15 @@ impl Numbers {
     /// The kernel asks for `security.capability` before the first write to each file; of these the answer is known.
     pub(crate) fn tell_of_new(&self, node: &Arc<Node>) -> Numbered {
         let numbered = self.tell(node, false);
-        if let Some(known) = self.part(numbered.number).lock().by_number.get_mut(&numbered.number) {
+        self.lacks_capabilities_now(numbered.number);
+        numbered
+    }
+
+    /// Notes that the file was looked at and has no extended attributes.
+    pub(crate) fn lacks_capabilities_now(&self, number: u64) {
+        if let Some(known) = self.part(number).lock().by_number.get_mut(&number) {
             known.lacks_capabilities = true;
         }
-        numbered
     }
 
     /// Whether the file surely has no `security.capability`.

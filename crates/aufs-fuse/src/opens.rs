@@ -99,7 +99,7 @@ impl Opens {
 
     /// Decides how to answer an open of `node`; the file of a writer must be copied up already.
     ///
-    /// `is_current` tells whether the number still is the node's, and is asked under the lock.
+    /// `copy` is the node's file where it is open already. `is_current` tells whether the number still is the node's, and is asked under the lock.
     ///
     /// # Errors
     ///
@@ -110,6 +110,7 @@ impl Opens {
         node: &Arc<Node>,
         backings: &Backings,
         is_writer: bool,
+        copy: Option<&File>,
         is_current: impl FnOnce() -> bool,
     ) -> Result<Way, UnionError> {
         let mut passing = self.passing.lock();
@@ -127,8 +128,11 @@ impl Opens {
         let backing = match known {
             Some(registered) => Arc::clone(&registered.backing),
             None => {
-                let (file, _) = union.open_path(node)?;
-                let Some(backing) = backings.register(&file) else {
+                let registered = match copy {
+                    Some(file) => backings.register(file),
+                    None => backings.register(&union.open_path(node)?.0),
+                };
+                let Some(backing) = registered else {
                     self.count(&mut passing, is_writer, false);
                     return Ok(Way::Cached);
                 };

@@ -113,6 +113,17 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
+    /// Returns the open file of a regular-file draft that was published; none of others.
+    pub fn into_published(mut self) -> Option<File> {
+        if !self.published {
+            return None;
+        }
+        match std::mem::replace(&mut self.kind, Kind::Named(OsString::new())) {
+            Kind::Nameless(file) | Kind::NamedFile(file, _) => Some(file),
+            Kind::Named(_) => None,
+        }
+    }
+
     /// Gives up the name, if there is one, and keeps the open file.
     ///
     /// # Errors

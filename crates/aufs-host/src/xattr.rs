@@ -75,7 +75,7 @@ pub fn remove(entry: Entry<'_>, name: &OsStr) -> io::Result<()> {
     }
 }
 
-/// Copies every attribute of `source` to `target`; `may_skip` says which failures are acceptable.
+/// Copies every attribute of `source` to `target`, and returns whether it has any; `may_skip` says which failures are acceptable.
 ///
 /// # Errors
 ///
@@ -84,23 +84,23 @@ pub fn copy_all(
     source: Entry<'_>,
     target: Entry<'_>,
     mut may_skip: impl FnMut(&OsStr, Errno) -> bool,
-) -> io::Result<()> {
+) -> io::Result<bool> {
     let names = match list(source) {
-        Err(Errno::OPNOTSUPP) => return Ok(()),
+        Err(Errno::OPNOTSUPP) => return Ok(false),
         other => other?,
     };
-    for name in names {
-        let copied = match get(source, &name) {
-            Ok(Some(value)) => set(target, &name, &value, XattrFlags::empty()),
+    for name in &names {
+        let copied = match get(source, name) {
+            Ok(Some(value)) => set(target, name, &value, XattrFlags::empty()),
             Ok(None) => Ok(()),
             Err(errno) => Err(errno),
         };
         match copied {
-            Err(errno) if !may_skip(&name, errno) => return Err(errno),
+            Err(errno) if !may_skip(name, errno) => return Err(errno),
             _ => (),
         }
     }
-    Ok(())
+    Ok(!names.is_empty())
 }
 
 /// Calls `read` with a small buffer first, and with the largest that can be needed when that is too short.

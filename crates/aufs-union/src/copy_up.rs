@@ -49,6 +49,16 @@ struct Copy<'a> {
     draft: Draft<'a>,
     /// The draft as it was made, before it got its attributes; its number stays.
     made: Stat,
+    has_xattrs: bool,
+}
+
+/// A regular file that was copied up just now.
+#[derive(Debug)]
+pub struct CopiedFile {
+    /// The copy, open for reading and writing; none where it lost its last name meanwhile.
+    pub file: Option<File>,
+    /// Whether it has extended attributes.
+    pub has_xattrs: bool,
 }
 
 /// Attempts against an entry that others keep moving.
@@ -72,18 +82,31 @@ impl Union {
         self.copy_node_up(node, keep).during_on("copy up", node)
     }
 
+    /// As [`Union::copy_up`], for anything but a directory; returns the copy when one was made.
+    ///
+    /// # Errors
+    ///
+    /// As [`Union::copy_up`].
+    pub fn copy_file_up(&self, node: &Arc<Node>, keep: Keep) -> Result<Option<CopiedFile>, UnionError> {
+        self.make_copy(node, keep).during_on("copy up", node)
+    }
+
     pub(crate) fn copy_node_up(&self, node: &Arc<Node>, keep: Keep) -> Outcome<bool> {
-        let target = self.writable()?.index;
         if node.file_type() == FileType::Directory {
             return self.ensure_dir_up(node);
         }
+        Ok(self.make_copy(node, keep)?.is_some())
+    }
+
+    fn make_copy(&self, node: &Arc<Node>, keep: Keep) -> Outcome<Option<CopiedFile>> {
+        let target = self.writable()?.index;
         if node.branch() == target {
-            return Ok(false);
+            return Ok(None);
         }
         let _copying = node.copying.lock();
         let branch = node.branch();
         if branch == target {
-            return Ok(false); // Another thread was faster.
+            return Ok(None); // Another thread was faster.
         }
         if branch < target {
             return Err(UnionErrorKind::NoWritableBranch);
@@ -109,7 +132,7 @@ impl Union {
                 self.publish_nameless(node, copy.draft)?;
                 phases.publish_ns += stopwatch.lap_ns();
                 self.report_copy(node, len_bytes, method, phases);
-                return Ok(true);
+                return Ok(Some(CopiedFile { file: None, has_xattrs: copy.has_xattrs }));
             };
             self.ensure_dir_up(&name.dir)?;
             phases.parents_ns += stopwatch.lap_ns();
@@ -118,7 +141,8 @@ impl Union {
                 debug!(name = ?name.name, len_bytes, "copied up");
                 self.attributes_changed(&name.dir);
                 self.report_copy(node, len_bytes, method, phases);
-                return Ok(true);
+                let (has_xattrs, file) = (copy.has_xattrs, copy.draft.into_published());
+                return Ok(Some(CopiedFile { file, has_xattrs }));
             }
             phases.publish_ns += stopwatch.lap_ns();
         }
@@ -184,8 +208,8 @@ impl Union {
             other => Draft::special(dir, Special::Node(other, stat.st_rdev), stat.st_mode)?,
         };
         let made = draft.entry().stat()?;
-        self.copy_attributes(source, &stat, draft.entry(), &made)?;
-        Ok((Copy { draft, made }, stat))
+        let has_xattrs = self.copy_attributes(source, &stat, draft.entry(), &made)?;
+        Ok((Copy { draft, made, has_xattrs }, stat))
     }
 
     /// As [`Union::draft_of`], for a regular file.
@@ -203,12 +227,12 @@ impl Union {
         let made = fs::fstat(target)?;
         let method = self.copy_bytes(source, stat, target, &made, keep)?;
         phases.data_ns = stopwatch.lap_ns();
-        self.copy_attributes(Entry::Open(source.as_fd()), stat, draft.entry(), &made)?;
+        let has_xattrs = self.copy_attributes(Entry::Open(source.as_fd()), stat, draft.entry(), &made)?;
         if self.sync {
             fs::fsync(target)?;
         }
         phases.attributes_ns = stopwatch.lap_ns();
-        Ok((Copy { draft, made }, method))
+        Ok((Copy { draft, made, has_xattrs }, method))
     }
 
     /// Copies the bytes that are to be kept, without asking for what is known not to work between the two.
@@ -236,13 +260,21 @@ impl Union {
     ///
     /// chown clears set-id bits and file capabilities, and both it and
     /// attributes move times; hence this order. `made` is what `target` was at first.
-    fn copy_attributes(&self, source: Entry<'_>, stat: &Stat, target: Entry<'_>, made: &Stat) -> Outcome<()> {
+    /// Returns whether there are extended attributes.
+    fn copy_attributes(
+        &self,
+        source: Entry<'_>,
+        stat: &Stat,
+        target: Entry<'_>,
+        made: &Stat,
+    ) -> Outcome<bool> {
         if (made.st_uid, made.st_gid) != (stat.st_uid, stat.st_gid) {
             target.chown(Some(stat.st_uid), Some(stat.st_gid))?;
         }
         let keeps_all = self.writable()?.keeps_all_xattrs;
+        let mut has_xattrs = false;
         if !self.no_xattrs {
-            xattr::copy_all(source, target, |name, errno| {
+            has_xattrs = xattr::copy_all(source, target, |name, errno| {
                 let may_skip = may_skip_xattr(keeps_all, name, errno);
                 if may_skip {
                     warn!(?name, %errno, "an attribute cannot be kept without privilege");
@@ -255,7 +287,7 @@ impl Union {
             target.chmod(stat.st_mode)?;
         }
         target.set_times(&times_of(stat))?;
-        Ok(())
+        Ok(has_xattrs)
     }
 
     /// Makes sure that the writable branch has the directory `dir`; true when it had not.

@@ -35,7 +35,7 @@ mod union;
 mod writable;
 
 pub use aufs_host::copy::CopyMethod;
-pub use copy_up::Keep;
+pub use copy_up::{CopiedFile, Keep};
 pub use counters::Counters;
 pub use create::New;
 pub use directory::DirEntry;
