@@ -6,12 +6,15 @@ mod host;
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use aufs_testkit::needs::Need::{Fuse, Root};
-use host::{Host, has, refused, succeed};
+use host::{Host, has, refused, succeed, wait_until};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 
 /// Runs `aufs mount` with at most `count` open files, which cannot be raised.
 fn mount_with_descriptors(host: &Host, count: u32, options: &str) -> std::process::Output {
@@ -97,17 +100,19 @@ fn fuse_root_a_client_killed_in_the_middle_takes_nothing_along() {
         for round in 0..5_u32 {
             let script =
                 format!("printf x 1<>@/m/large; while :; do echo {round} > @/m/new; rm @/m/new; done");
-            let mut client =
-                Command::new("sh").args(["-c", &host.text(&script)]).stderr(Stdio::null()).spawn().unwrap();
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &host.text(&script)]).stderr(Stdio::null()).process_group(0);
+            let mut client = shell.spawn().unwrap();
             std::thread::sleep(Duration::from_millis(u64::from(5 * round)));
-            client.kill().unwrap();
+            killpg(Pid::from_raw(client.id().cast_signed()), Signal::SIGKILL).unwrap();
             client.wait().unwrap();
         }
         let mut first = [0; 2];
         File::open(host.path("m/large")).unwrap().read_exact(&mut first).unwrap();
         assert!(first == *b"x\x07" || first == [7, 7], "{mode}: {first:?}");
         assert_eq!(fs::metadata(host.path("m/large")).unwrap().len(), 64 << 20);
-        host.run(&["umount", "@/m"]);
+        // A killed program ends when its request does.
+        wait_until("nobody uses the mount", || host.aufs(&["umount", "@/m"]).status().unwrap().success());
         assert_eq!(fs::read_dir(host.path("u/.wh..wh.draft")).unwrap().count(), 0, "{mode}: a draft stays");
         let mut lower = [0; 2];
         File::open(host.path("l1/large")).unwrap().read_exact(&mut lower).unwrap();
