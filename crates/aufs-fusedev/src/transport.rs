@@ -66,6 +66,16 @@ impl fmt::Display for InUse {
     }
 }
 
+/// Frees the calling thread from the CPU of the thread that started it.
+///
+/// Threads that serve rings are bound to a CPU, and whatever they start inherits that: a worker
+/// calls this first, or all workers may share one CPU.
+pub fn run_on_any_cpu() {
+    if let Err(errno) = crate::uring::unpin() {
+        tracing::debug!(%errno, "a worker stays bound to a CPU");
+    }
+}
+
 /// Finds what speaks against io_uring before the kernel is asked.
 pub(crate) fn objection(transport: Transport) -> Option<WhyDevice> {
     if transport == Transport::Device {

@@ -1,9 +1,10 @@
 //! Which CPUs there are: the kernel wants a queue for each that may ever come.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use rustix::io::Errno;
-use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// Where the kernel lists CPUs.
 const CPUS: &str = "/sys/devices/system/cpu";
@@ -17,12 +18,17 @@ pub(super) struct Share {
     pub(super) queues: Vec<u16>,
 }
 
+/// The CPUs the process may use, as they were before any thread was bound to one of them.
+static ALLOWED: OnceLock<CpuSet> = OnceLock::new();
+
 /// Returns a share for each CPU on line.
 ///
 /// # Errors
 ///
 /// What reading the lists reports; `EINVAL` when they are not understood.
 pub(super) fn shares() -> Result<Vec<Share>, Errno> {
+    let allowed = sched_getaffinity(None)?;
+    ALLOWED.get_or_init(|| allowed);
     let read = |name| {
         let text = std::fs::read_to_string(Path::new(CPUS).join(name))
             .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
@@ -68,6 +74,15 @@ pub(super) fn pin_to(cpu: u16) -> Result<(), Errno> {
     sched_setaffinity(None, &set)
 }
 
+/// Lets the calling thread run on every CPU of the process again.
+///
+/// # Errors
+///
+/// What `sched_setaffinity(2)` reports.
+pub(crate) fn unpin() -> Result<(), Errno> {
+    ALLOWED.get().map_or(Ok(()), |allowed| sched_setaffinity(None, allowed))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,6 +107,25 @@ mod tests {
         assert_eq!(share_out(5, &[0, 3]), Some(vec![share(0, &[0, 1, 4]), share(3, &[3, 2])]));
         assert_eq!(share_out(4, &[]), None);
         assert_eq!(share_out(0, &[0]), None);
+    }
+
+    #[test]
+    fn a_thread_started_by_a_bound_one_gets_loose() {
+        std::thread::spawn(|| {
+            let before = sched_getaffinity(None).unwrap();
+            let share = &shares().unwrap()[0];
+            pin_to(share.cpu).unwrap();
+            let inherited = std::thread::spawn(|| {
+                let inherited = sched_getaffinity(None).unwrap();
+                unpin().unwrap();
+                (inherited, sched_getaffinity(None).unwrap())
+            });
+            let (inherited, after) = inherited.join().unwrap();
+            assert_eq!(inherited.count(), 1);
+            assert_eq!(after, before);
+        })
+        .join()
+        .unwrap();
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod cpus;
 mod lane;
 mod ring;
 
+pub(crate) use cpus::unpin;
 pub(crate) use lane::Ticket;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
