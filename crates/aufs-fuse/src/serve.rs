@@ -68,7 +68,6 @@ impl Handler for Served {
             Operation::FSyncDir(_) => self.fsyncdir(number, it),
             Operation::StatFs => self.statfs(it),
 
-            Operation::Interrupt(_) => it.none(),
             // The kernel stops asking after this answer. FLUSH: nothing is buffered here.
             // ACCESS: the kernel judges by itself, as the mount has default_permissions.
             _ => it.error(Errno::NOSYS),

@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use aufs_fusedev::abi::flags::InitFlags;
 use aufs_fusedev::device::Channel;
-use aufs_fusedev::init::Wanted;
+use aufs_fusedev::init::{RING_DEPTH, Wanted};
 use aufs_fusedev::session::{Session, SessionError};
+use aufs_fusedev::transport::Transport;
 use aufs_union::branch::BranchIndex;
 use aufs_union::{Change, Union};
 use rustix::io::Errno;
@@ -101,7 +102,7 @@ impl Server {
         options: &ServeOptions,
     ) -> Result<Self, FuseError> {
         let fail = |source| FuseError::Serve { mountpoint: mountpoint.to_owned(), source };
-        let session = Session::open(device, &wanted(mode, &union)).map_err(fail)?;
+        let session = Session::open(device, &wanted(mode, &union), Transport::Auto).map_err(fail)?;
         let flags = session.agreed().flags;
         let data = match mode {
             DataMode::Passthrough if !flags.contains(InitFlags::PASSTHROUGH) => {
@@ -212,6 +213,7 @@ fn wanted(mode: DataMode, union: &Union) -> Wanted {
         readahead_len_bytes: READ_AHEAD_LEN_BYTES,
         background_max: BACKGROUND_MAX,
         stack_depth_max: STACK_DEPTH_MAX,
+        ring_depth: RING_DEPTH,
     }
 }
 

@@ -10,6 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::thread;
 
+use aufs_fusedev::transport::run_on_any_cpu;
 use parking_lot::{Condvar, Mutex};
 use tracing::warn;
 
@@ -77,6 +78,7 @@ impl Workers {
 }
 
 fn work(queue: &Queue) {
+    run_on_any_cpu();
     let mut state = queue.state.lock();
     loop {
         match state.jobs.pop_front() {

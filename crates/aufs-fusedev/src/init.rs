@@ -34,7 +34,14 @@ pub struct Wanted {
     pub background_max: u16,
     /// How many file systems may lie between this one and the last of its backing files.
     pub stack_depth_max: u32,
+    /// Requests from one CPU that may be on their way over io_uring: [`RING_DEPTH`] unless there is a reason.
+    pub ring_depth: u16,
 }
+
+/// Room for the long requests of a build with dozens of processes on few CPUs, and for short ones besides them.
+///
+/// A long request keeps its place until it is answered. An unused place costs some 500 bytes of the kernel's memory.
+pub const RING_DEPTH: u16 = 32;
 
 /// What is in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,6 +151,7 @@ mod tests {
             readahead_len_bytes: 1 << 20,
             background_max: 64,
             stack_depth_max: 2,
+            ring_depth: RING_DEPTH,
         }
     }
 

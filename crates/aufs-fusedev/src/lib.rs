@@ -10,16 +10,22 @@
 //! | [`listing`] | answers to READDIR; pure                                       |
 //! | [`notify`]  | what the kernel keeps and should look at again                 |
 //! | [`session`] | reads requests and hands each to a [`session::Handler`]        |
+//! | [`transport`] | device or io_uring, and why                                   |
+//! | [`interrupts`] | signals of callers, for whoever works long                   |
 //! | [`stats`]   | counts and latencies of requests                               |
 //!
 //! Nothing here knows what a file system does with a request.
 
 pub mod abi;
 pub mod device;
+mod dispatch;
 pub mod init;
+pub mod interrupts;
 pub mod listing;
 pub mod notify;
 pub mod reply;
 pub mod request;
 pub mod session;
 pub mod stats;
+pub mod transport;
+mod uring;

@@ -13,6 +13,7 @@ use crate::abi::opcode::Opcode;
 use crate::abi::replies::{EntryOut, GetXattrOut, LSeekOut, OpenOut, OutHeader, WriteOut};
 use crate::device::Channel;
 use crate::stats::Stats;
+use crate::uring::Ticket;
 
 /// Answers one request, from any thread; one that is dropped unanswered answers `EIO`.
 #[derive(Debug)]
@@ -28,6 +29,7 @@ pub struct Responder {
 #[derive(Debug)]
 enum Route {
     Device(Arc<Channel>),
+    Ring(Ticket),
     /// Answered, or without an answer by nature.
     Done,
 }
@@ -42,6 +44,11 @@ impl Responder {
     pub(crate) fn by_device(channel: &Arc<Channel>, unique: u64, opcode: Opcode, stats: &Arc<Stats>) -> Self {
         let route = if opcode.has_reply() { Route::Device(Arc::clone(channel)) } else { Route::Done };
         Self { unique, opcode, started: Instant::now(), stats: Arc::clone(stats), route }
+    }
+
+    /// Answers over a ring, whose entry waits for it even when the opcode has no answer.
+    pub(crate) fn by_ring(ticket: Ticket, unique: u64, opcode: Opcode, stats: &Arc<Stats>) -> Self {
+        Self { unique, opcode, started: Instant::now(), stats: Arc::clone(stats), route: Route::Ring(ticket) }
     }
 
     /// Returns what is being answered.
@@ -61,7 +68,9 @@ impl Responder {
 
     /// Ends a request that has no answer, such as FORGET.
     pub fn none(mut self) {
-        self.route = Route::Done;
+        if let Route::Ring(ticket) = std::mem::replace(&mut self.route, Route::Done) {
+            ticket.send(0, &[]);
+        }
         self.stats.note(self.opcode, self.started.elapsed(), false);
     }
 
@@ -112,6 +121,16 @@ impl Responder {
 
     /// Answers with as many bytes as `fill` says it wrote to the beginning of a buffer of `len_bytes`.
     pub fn fill(mut self, len_bytes: usize, fill: impl FnOnce(&mut [u8]) -> Result<usize, Errno>) {
+        if let Route::Ring(ticket) = &mut self.route
+            && let Some(slot) = ticket.slot_mut()
+        {
+            let buffer = slot.payload_mut(len_bytes);
+            let room_len_bytes = buffer.len();
+            return match fill(buffer) {
+                Ok(count) => self.send_placed(count.min(room_len_bytes)),
+                Err(errno) => self.send(-errno.raw_os_error(), &[]),
+            };
+        }
         OUTGOING.with_borrow_mut(|buffer| {
             if buffer.len() < len_bytes {
                 buffer.resize(len_bytes, 0);
@@ -123,9 +142,18 @@ impl Responder {
         });
     }
 
+    /// Answers with bytes that are in the payload of the ring's entry.
+    fn send_placed(&mut self, len_bytes: usize) {
+        if let Route::Ring(ticket) = std::mem::replace(&mut self.route, Route::Done) {
+            ticket.send_placed(len_bytes);
+        }
+        self.stats.note(self.opcode, self.started.elapsed(), false);
+    }
+
     fn send(&mut self, error: i32, parts: &[&[u8]]) {
         match std::mem::replace(&mut self.route, Route::Done) {
             Route::Device(channel) => send_by_device(&channel, self.unique, error, parts),
+            Route::Ring(ticket) => ticket.send(error, parts),
             Route::Done => return,
         }
         self.stats.note(self.opcode, self.started.elapsed(), error != 0);

@@ -10,18 +10,24 @@ use tracing::{debug, warn};
 use crate::abi::READ_BUFFER_LEN_BYTES_MIN;
 use crate::abi::flags::InitFlags;
 use crate::abi::opcode::Opcode;
+use crate::abi::requests::InHeader;
 use crate::device::Channel;
+use crate::dispatch::Dispatcher;
 use crate::init::{Agreed, InitError, Offer, Wanted, settle};
+use crate::interrupts::Interrupts;
 use crate::notify::Notifier;
 use crate::reply::Responder;
-use crate::request::{Operation, ParseError, Parts, Request, parse_header};
+use crate::request::{Operation, Parts, Request, parse_header};
 use crate::stats::Stats;
+use crate::transport::{InUse, Transport, WhyDevice, objection};
+use crate::uring::{self, Rings, RunningRings};
 
 /// What a file system does with requests.
 pub trait Handler: Send + Sync + 'static {
     /// Answers `request` by `responder`, now or later, from whatever thread.
     ///
-    /// The thread that calls reads no further request until this returns.
+    /// The thread that calls takes no further request until this returns, so what takes long
+    /// belongs into another thread. INTERRUPT never comes here: see [`Interrupts`].
     fn handle(&self, request: &Request<'_>, responder: Responder);
 }
 
@@ -38,6 +44,12 @@ pub enum SessionError {
     /// Kernel and server have no version in common.
     #[error(transparent)]
     Init(#[from] InitError),
+    /// io_uring was asked for and cannot be had.
+    #[error("no io_uring: {0}")]
+    NoIoUring(WhyDevice),
+    /// A ring's thread could not go on, and the requests of its CPU wait for nobody.
+    #[error("a ring fails: {0}")]
+    Ring(Errno),
     /// A thread is not to be had.
     #[error("cannot start a serving thread: {0}")]
     Thread(io::Error),
@@ -47,7 +59,8 @@ impl SessionError {
     /// Returns the errno that fits.
     pub fn errno(&self) -> Errno {
         match self {
-            Self::Device(errno) => *errno,
+            Self::Device(errno) | Self::Ring(errno) => *errno,
+            Self::NoIoUring(_) => Errno::OPNOTSUPP,
             Self::NoInit | Self::Init(_) => Errno::PROTO,
             Self::Thread(error) => Errno::from_io_error(error).unwrap_or(Errno::AGAIN),
         }
@@ -59,39 +72,74 @@ impl SessionError {
 pub struct Session {
     channel: Arc<Channel>,
     agreed: Agreed,
-    stats: Arc<Stats>,
+    dispatcher: Dispatcher,
+    rings: Option<RunningRings>,
+    in_use: InUse,
 }
 
 impl Session {
-    /// Reads INIT from a device that was just mounted, and answers it.
+    /// Reads INIT from a device that was just mounted, answers it, and sets up `transport`.
+    ///
+    /// With io_uring threads exist from here on, so a process that forks does so before.
     ///
     /// # Errors
     ///
-    /// [`SessionError::Init`] for kernels before 4.20; [`SessionError::Device`].
-    pub fn open(channel: Channel, wanted: &Wanted) -> Result<Self, SessionError> {
+    /// [`SessionError::Init`] for kernels before 4.20; [`SessionError::NoIoUring`] when nothing else
+    /// is wanted; [`SessionError::Device`].
+    pub fn open(channel: Channel, wanted: &Wanted, transport: Transport) -> Result<Self, SessionError> {
         let channel = Arc::new(channel);
         let stats = Arc::new(Stats::default());
         let mut buffer = vec![0; READ_BUFFER_LEN_BYTES_MIN];
         let len_bytes = read(&channel, &mut buffer)?.ok_or(SessionError::Device(Errno::NODEV))?;
         let (header, rest) = parse_header(&buffer[..len_bytes]).map_err(|_| SessionError::NoInit)?;
-        let request =
-            Request::parse(&header, Parts::Joined(rest), false).map_err(|_| SessionError::NoInit)?;
         let responder = Responder::by_device(&channel, header.unique, Opcode::Init, &stats);
-        let Operation::Init(init) = request.operation else {
-            responder.error(Errno::PROTO);
-            return Err(SessionError::NoInit);
-        };
-        let offer = match Offer::of(&init) {
+        let offer = match read_offer(&header, rest) {
             Ok(offer) => offer,
             Err(error) => {
                 responder.error(Errno::PROTO);
-                return Err(error.into());
+                return Err(error);
             }
         };
-        let (agreed, reply) = settle(&offer, wanted);
+        // Rings are made before the flag is agreed on: afterwards the kernel waits for them.
+        let rings = make_rings(&offer, wanted, transport);
+        if let (Err(why), Transport::IoUring) = (&rings, transport) {
+            responder.error(Errno::OPNOTSUPP);
+            return Err(SessionError::NoIoUring(*why));
+        }
+        let mut wanted = *wanted;
+        wanted.flags.set(InitFlags::OVER_IO_URING, rings.is_ok());
+        let (agreed, reply) = settle(&offer, &wanted);
         responder.structure(&reply);
-        debug!(minor = agreed.minor, flags = ?agreed.flags, "agreed with the kernel");
-        Ok(Self { channel, agreed, stats })
+        let dispatcher = Dispatcher::new(agreed.flags.contains(InitFlags::SETXATTR_EXT), &stats);
+        let started = rings.and_then(|it| start_rings(it, &channel, &dispatcher));
+        if let (Err(why), Transport::IoUring) = (&started, transport) {
+            return Err(SessionError::NoIoUring(*why));
+        }
+        Self::with(channel, agreed, dispatcher, started, wanted.ring_depth)
+    }
+
+    fn with(
+        channel: Arc<Channel>,
+        mut agreed: Agreed,
+        dispatcher: Dispatcher,
+        rings: Result<RunningRings, WhyDevice>,
+        depth: u16,
+    ) -> Result<Self, SessionError> {
+        let (rings, in_use) = match rings {
+            Ok(rings) => {
+                let in_use = InUse::IoUring { queues: rings.queues(), depth: depth.max(1) };
+                (Some(rings), in_use)
+            }
+            Err(why) => {
+                if agreed.flags.contains(InitFlags::OVER_IO_URING) {
+                    uring::give_up(&channel).map_err(SessionError::Ring)?;
+                    agreed.flags.remove(InitFlags::OVER_IO_URING);
+                }
+                (None, InUse::Device(why))
+            }
+        };
+        debug!(minor = agreed.minor, flags = ?agreed.flags, %in_use, "agreed with the kernel");
+        Ok(Self { channel, agreed, dispatcher, rings, in_use })
     }
 
     /// Returns what is in force.
@@ -109,17 +157,52 @@ impl Session {
         Notifier::new(&self.channel, self.agreed)
     }
 
-    /// Returns the counts and latencies of all requests.
-    pub fn stats(&self) -> &Arc<Stats> {
-        &self.stats
+    /// Returns which way requests take, and why not another.
+    pub fn in_use(&self) -> InUse {
+        self.in_use
     }
 
-    /// Serves with `readers` threads until the file system is unmounted.
+    /// Returns where a handler registers requests that take long, to hear of signals.
+    pub fn interrupts(&self) -> &Arc<Interrupts> {
+        self.dispatcher.interrupts()
+    }
+
+    /// Returns the counts and latencies of all requests.
+    pub fn stats(&self) -> &Arc<Stats> {
+        self.dispatcher.stats()
+    }
+
+    /// Serves until the file system is unmounted; over the device with `readers` threads.
     ///
     /// # Errors
     ///
-    /// [`SessionError::Device`] when the conversation broke; [`SessionError::Thread`].
-    pub fn run(self, handler: &Arc<impl Handler>, readers: usize) -> Result<(), SessionError> {
+    /// [`SessionError::Device`] when the conversation broke, [`SessionError::Ring`];
+    /// [`SessionError::Thread`].
+    pub fn run(mut self, handler: &Arc<impl Handler>, readers: usize) -> Result<(), SessionError> {
+        match self.rings.take() {
+            Some(rings) => {
+                let handler: Arc<dyn Handler> = Arc::clone(handler) as _;
+                self.run_rings(rings, &handler)
+            }
+            None => self.run_readers(handler, readers),
+        }
+    }
+
+    /// Serves what the rings bring, and here what still comes over the device.
+    fn run_rings(&self, mut rings: RunningRings, handler: &Arc<dyn Handler>) -> Result<(), SessionError> {
+        rings.serve(handler);
+        let reader = self.reader(Arc::clone(&self.channel));
+        let mut buffer = reader.buffer();
+        while rings.wait_for_device(&self.channel).map_err(SessionError::Device)? {
+            if !reader.serve_one(&**handler, &mut buffer)? {
+                return rings.drain().map_err(SessionError::Ring);
+            }
+        }
+        // One thread failed; the others are abandoned, and closing the device ends the file system.
+        rings.abandon().map_err(SessionError::Ring)
+    }
+
+    fn run_readers(&self, handler: &Arc<impl Handler>, readers: usize) -> Result<(), SessionError> {
         let mut threads = Vec::new();
         for number in 1..readers {
             let channel = match self.channel.another() {
@@ -148,45 +231,73 @@ impl Session {
     }
 
     fn reader(&self, channel: Arc<Channel>) -> Reader {
-        Reader { channel, agreed: self.agreed, stats: Arc::clone(&self.stats) }
+        let request_len_bytes_max = self.agreed.request_len_bytes_max as usize;
+        Reader { channel, request_len_bytes_max, dispatcher: self.dispatcher.clone() }
     }
+}
+
+/// Reads the kernel's INIT.
+fn read_offer(header: &InHeader, rest: &[u8]) -> Result<Offer, SessionError> {
+    match Request::parse(header, Parts::Joined(rest), false) {
+        Ok(Request { operation: Operation::Init(init), .. }) => Ok(Offer::of(&init)?),
+        _ => Err(SessionError::NoInit),
+    }
+}
+
+/// Makes rings, unless something speaks against them.
+fn make_rings(offer: &Offer, wanted: &Wanted, transport: Transport) -> Result<Rings, WhyDevice> {
+    if let Some(why) = objection(transport) {
+        return Err(why);
+    }
+    if !offer.flags.contains(InitFlags::OVER_IO_URING) {
+        return Err(WhyDevice::NotOffered);
+    }
+    let payload_len_bytes = (wanted.request_len_bytes_max as usize).max(READ_BUFFER_LEN_BYTES_MIN);
+    Rings::new(wanted.ring_depth, payload_len_bytes).map_err(WhyDevice::NoRing)
+}
+
+fn start_rings(
+    rings: Rings,
+    channel: &Arc<Channel>,
+    dispatcher: &Dispatcher,
+) -> Result<RunningRings, WhyDevice> {
+    rings.start(channel, dispatcher).map_err(WhyDevice::NotRegistered)
 }
 
 /// One thread's way of reading requests.
 #[derive(Debug)]
 struct Reader {
     channel: Arc<Channel>,
-    agreed: Agreed,
-    stats: Arc<Stats>,
+    request_len_bytes_max: usize,
+    dispatcher: Dispatcher,
 }
 
 impl Reader {
-    fn serve(&self, handler: &impl Handler) -> Result<(), SessionError> {
-        let len_bytes = self.agreed.request_len_bytes_max as usize + READ_BUFFER_LEN_BYTES_MIN;
-        let mut buffer = vec![0; len_bytes];
-        while let Some(len_bytes) = read(&self.channel, &mut buffer)? {
-            self.dispatch(handler, &buffer[..len_bytes]);
-        }
+    fn buffer(&self) -> Vec<u8> {
+        vec![0; self.request_len_bytes_max + READ_BUFFER_LEN_BYTES_MIN]
+    }
+
+    fn serve(&self, handler: &dyn Handler) -> Result<(), SessionError> {
+        let mut buffer = self.buffer();
+        while self.serve_one(handler, &mut buffer)? {}
         Ok(())
     }
 
-    fn dispatch(&self, handler: &impl Handler, bytes: &[u8]) {
-        let Ok((header, rest)) = parse_header(bytes) else {
-            return warn!(len_bytes = bytes.len(), "a request is cut short");
-        };
-        let opcode = Opcode::from_number(header.opcode);
-        // Without a known opcode the kernel still waits for an answer.
-        let responder =
-            Responder::by_device(&self.channel, header.unique, opcode.unwrap_or(Opcode::IoCtl), &self.stats);
-        let long_setxattr = self.agreed.flags.contains(InitFlags::SETXATTR_EXT);
-        match Request::parse(&header, Parts::Joined(rest), long_setxattr) {
-            Ok(request) => handler.handle(&request, responder),
-            Err(ParseError::UnknownOpcode(_)) => responder.error(Errno::NOSYS),
-            Err(error) => {
-                warn!(%error, "a request is not understood");
-                responder.error(Errno::IO);
-            }
+    /// Reads and dispatches one request; false when the file system was unmounted.
+    fn serve_one(&self, handler: &dyn Handler, buffer: &mut [u8]) -> Result<bool, SessionError> {
+        let Some(len_bytes) = read(&self.channel, buffer)? else { return Ok(false) };
+        match parse_header(&buffer[..len_bytes]) {
+            Ok((header, rest)) => self.dispatch(handler, &header, rest),
+            Err(_) => warn!(len_bytes, "a request is cut short"),
         }
+        Ok(true)
+    }
+
+    fn dispatch(&self, handler: &dyn Handler, header: &InHeader, rest: &[u8]) {
+        // Without a known opcode the kernel still waits for an answer.
+        let opcode = Opcode::from_number(header.opcode).unwrap_or(Opcode::IoCtl);
+        let responder = Responder::by_device(&self.channel, header.unique, opcode, self.dispatcher.stats());
+        self.dispatcher.dispatch(handler, header, Parts::Joined(rest), responder);
     }
 }
 

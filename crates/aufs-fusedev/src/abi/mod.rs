@@ -6,6 +6,7 @@
 //! | [`opcode`]    | what a request asks for, and what a notification says    |
 //! | [`requests`]  | the structure each request begins with                   |
 //! | [`replies`]   | the structures of answers and notifications              |
+//! | [`uring`]     | where each of them lies when it travels by io_uring      |
 //!
 //! All numbers are in the byte order of the machine, as the kernel writes them.
 //!
@@ -15,6 +16,7 @@ pub mod flags;
 pub mod opcode;
 pub mod replies;
 pub mod requests;
+pub mod uring;
 
 /// Major version we speak; no kernel has another.
 pub const MAJOR: u32 = 7;
