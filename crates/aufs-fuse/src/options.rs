@@ -2,6 +2,8 @@
 
 use std::str::FromStr;
 
+pub use aufs_fusedev::transport::Transport;
+
 /// How file data travels between programs and branches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DataMode {
@@ -77,6 +79,8 @@ pub struct ServeOptions {
     pub revalidate: bool,
     /// Whether a request to flush is answered without flushing.
     pub volatile: bool,
+    /// How requests travel.
+    pub transport: Transport,
     /// Flags of the mount.
     pub flags: MountFlags,
     /// Threads that read requests; none means one for each two processors. What takes long has threads of its own.

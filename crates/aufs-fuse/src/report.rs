@@ -17,7 +17,7 @@ pub const REPORT_XATTR: &str = "user.aufs.report";
 pub struct Report {
     /// The data mode in use.
     pub data_mode: String,
-    /// How requests travel.
+    /// How requests travel, and why not by io_uring where they do not.
     pub transport: String,
     /// Version of the protocol in force, such as `7.45`.
     pub protocol: String,
@@ -134,7 +134,7 @@ impl Shared {
         let counters = self.union.counters();
         Report {
             data_mode: self.data.as_str().to_owned(),
-            transport: self.about.transport.to_owned(),
+            transport: self.about.transport.to_string(),
             protocol: format!("7.{}", self.about.minor),
             pid: std::process::id(),
             uptime_s: self.about.since.elapsed().as_secs_f64(),

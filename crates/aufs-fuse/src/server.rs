@@ -8,7 +8,7 @@ use aufs_fusedev::abi::flags::InitFlags;
 use aufs_fusedev::device::Channel;
 use aufs_fusedev::init::{RING_DEPTH, Wanted};
 use aufs_fusedev::session::{Session, SessionError};
-use aufs_fusedev::transport::Transport;
+use aufs_fusedev::transport::WhyDevice;
 use aufs_union::branch::BranchIndex;
 use aufs_union::{Change, Union};
 use rustix::io::Errno;
@@ -43,6 +43,9 @@ pub enum FuseError {
         /// What the kernel said.
         reason: String,
     },
+    /// io_uring was demanded and cannot be had.
+    #[error("no transport by io_uring: {0}; use transport=auto")]
+    NoIoUring(WhyDevice),
     /// The conversation with the kernel broke.
     #[error("cannot serve {mountpoint}: {source}", mountpoint = mountpoint.display())]
     Serve {
@@ -58,7 +61,7 @@ impl FuseError {
     pub fn errno(&self) -> Errno {
         match self {
             Self::Device(errno) | Self::Mount { errno, .. } => *errno,
-            Self::NoPassthrough { .. } => Errno::OPNOTSUPP,
+            Self::NoPassthrough { .. } | Self::NoIoUring(_) => Errno::OPNOTSUPP,
             Self::Serve { source, .. } => source.errno(),
         }
     }
@@ -102,7 +105,11 @@ impl Server {
         options: &ServeOptions,
     ) -> Result<Self, FuseError> {
         let fail = |source| FuseError::Serve { mountpoint: mountpoint.to_owned(), source };
-        let session = Session::open(device, &wanted(mode, &union), Transport::Auto).map_err(fail)?;
+        let session =
+            Session::open(device, &wanted(mode, &union), options.transport).map_err(|error| match error {
+                SessionError::NoIoUring(why) => FuseError::NoIoUring(why),
+                source => fail(source),
+            })?;
         let flags = session.agreed().flags;
         let data = match mode {
             DataMode::Passthrough if !flags.contains(InitFlags::PASSTHROUGH) => {
@@ -118,7 +125,11 @@ impl Server {
             backings: Backings::new(session.channel()),
             notifier: session.notifier(),
             stats: Arc::clone(session.stats()),
-            about: About { transport: "device", minor: session.agreed().minor, since: Instant::now() },
+            about: About {
+                transport: session.in_use(),
+                minor: session.agreed().minor,
+                since: Instant::now(),
+            },
         };
         let shared = Arc::new(Shared::new(union, data, options.volatile, wire));
         let watching = Arc::downgrade(&shared);
@@ -135,7 +146,7 @@ impl Server {
         if data != DataMode::Passthrough {
             kernel_mount::raise_read_ahead(mountpoint, READ_AHEAD_LEN_BYTES);
         }
-        info!(data = data.as_str(), mountpoint = %mountpoint.display(), "mounted");
+        info!(data = data.as_str(), transport = %session.in_use(), mountpoint = %mountpoint.display(), "mounted");
         let threads = options.threads.unwrap_or_else(default_threads);
         Ok(Self { session, served: Arc::new(Served { shared }), mountpoint: mountpoint.to_owned(), threads })
     }

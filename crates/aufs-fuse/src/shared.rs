@@ -7,6 +7,7 @@ use std::time::Instant;
 use aufs_fusedev::abi::replies::EntryOut;
 use aufs_fusedev::notify::Notifier;
 use aufs_fusedev::stats::Stats;
+use aufs_fusedev::transport::InUse;
 use aufs_union::attr::SetAttr;
 use aufs_union::{Found, Node, OpenFile, Union, UnionError};
 use rustix::fs::FileType;
@@ -63,7 +64,7 @@ pub(crate) struct Wire {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct About {
     /// How requests travel.
-    pub(crate) transport: &'static str,
+    pub(crate) transport: InUse,
     /// Minor version of the protocol in force.
     pub(crate) minor: u32,
     /// When it was mounted.

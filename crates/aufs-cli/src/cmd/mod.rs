@@ -63,7 +63,9 @@ impl ServeError {
     pub fn of_fuse(error: FuseError) -> Self {
         let errno = error.errno().raw_os_error();
         let exit = match error {
-            FuseError::Device(_) | FuseError::NoPassthrough { .. } => Exit::Unsupported,
+            FuseError::Device(_) | FuseError::NoPassthrough { .. } | FuseError::NoIoUring(_) => {
+                Exit::Unsupported
+            }
             _ if errno == Errno::EPERM as i32 => Exit::Unsupported,
             _ => Exit::Failure,
         };

@@ -13,7 +13,7 @@ use anyhow::Context;
 use aufs_fuse::Server;
 use aufs_fuse::options::{MountFlags, ServeOptions};
 use aufs_mount::mounter::{Mounted, Mounter};
-use aufs_mount::option::DataMode;
+use aufs_mount::option::{DataMode, Transport};
 use aufs_mount::request::{ServeReply, ServeRequest, ServedFlags};
 use aufs_mount::server;
 use aufs_union::{Union, UnionOptions};
@@ -168,6 +168,11 @@ fn serve_options(request: &ServeRequest) -> anyhow::Result<ServeOptions> {
         data: request.data.as_str().parse()?,
         revalidate: request.revalidate,
         volatile: request.volatile,
+        transport: match request.transport {
+            Transport::Auto => aufs_fuse::options::Transport::Auto,
+            Transport::Device => aufs_fuse::options::Transport::Device,
+            Transport::Uring => aufs_fuse::options::Transport::IoUring,
+        },
         flags,
         threads: None,
     })
