@@ -13,6 +13,7 @@ use crate::abi::opcode::Opcode;
 use crate::abi::requests::InHeader;
 use crate::device::Channel;
 use crate::dispatch::Dispatcher;
+use crate::follow::Follow;
 use crate::init::{Agreed, InitError, Offer, Wanted, settle};
 use crate::interrupts::Interrupts;
 use crate::notify::Notifier;
@@ -194,7 +195,7 @@ impl Session {
         let reader = self.reader(Arc::clone(&self.channel));
         let mut buffer = reader.buffer();
         while rings.wait_for_device(&self.channel).map_err(SessionError::Device)? {
-            if !reader.serve_one(&**handler, &mut buffer)? {
+            if reader.serve_one(&**handler, &mut buffer)?.is_none() {
                 return rings.drain().map_err(SessionError::Ring);
             }
         }
@@ -279,18 +280,29 @@ impl Reader {
 
     fn serve(&self, handler: &dyn Handler) -> Result<(), SessionError> {
         let mut buffer = self.buffer();
-        while self.serve_one(handler, &mut buffer)? {}
+        let mut follow = Follow::new();
+        while let Some(caller) = self.serve_one(handler, &mut buffer)? {
+            if std::env::var_os("AUFS_NOFOLLOW").is_none() {
+                follow.note(caller);
+            }
+        }
         Ok(())
     }
 
-    /// Reads and dispatches one request; false when the file system was unmounted.
-    fn serve_one(&self, handler: &dyn Handler, buffer: &mut [u8]) -> Result<bool, SessionError> {
-        let Some(len_bytes) = read(&self.channel, buffer)? else { return Ok(false) };
+    /// Reads and dispatches one request, and returns the thread it came from, 0 for the kernel itself;
+    /// none when the file system was unmounted.
+    fn serve_one(&self, handler: &dyn Handler, buffer: &mut [u8]) -> Result<Option<u32>, SessionError> {
+        let Some(len_bytes) = read(&self.channel, buffer)? else { return Ok(None) };
         match parse_header(&buffer[..len_bytes]) {
-            Ok((header, rest)) => self.dispatch(handler, &header, rest),
-            Err(_) => warn!(len_bytes, "a request is cut short"),
+            Ok((header, rest)) => {
+                self.dispatch(handler, &header, rest);
+                Ok(Some(header.pid))
+            }
+            Err(_) => {
+                warn!(len_bytes, "a request is cut short");
+                Ok(Some(0))
+            }
         }
-        Ok(true)
     }
 
     fn dispatch(&self, handler: &dyn Handler, header: &InHeader, rest: &[u8]) {

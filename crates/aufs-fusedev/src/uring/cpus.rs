@@ -27,8 +27,7 @@ static ALLOWED: OnceLock<CpuSet> = OnceLock::new();
 ///
 /// What reading the lists reports; `EINVAL` when they are not understood.
 pub(super) fn shares() -> Result<Vec<Share>, Errno> {
-    let allowed = sched_getaffinity(None)?;
-    ALLOWED.get_or_init(|| allowed);
+    remember_allowed()?;
     let read = |name| {
         let text = std::fs::read_to_string(Path::new(CPUS).join(name))
             .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
@@ -37,6 +36,17 @@ pub(super) fn shares() -> Result<Vec<Share>, Errno> {
     // The kernel numbers queues as CPUs, from 0 on without gaps.
     let queues = u16::try_from(read("possible")?.len()).map_err(|_| Errno::INVAL)?;
     share_out(queues, &read("online")?).ok_or(Errno::INVAL)
+}
+
+/// Notes which CPUs the process may use; to be called before any thread is bound to one.
+///
+/// # Errors
+///
+/// What `sched_getaffinity(2)` reports.
+pub(crate) fn remember_allowed() -> Result<(), Errno> {
+    let allowed = sched_getaffinity(None)?;
+    ALLOWED.get_or_init(|| allowed);
+    Ok(())
 }
 
 /// Parses a list such as `0-3,8`.
@@ -66,7 +76,7 @@ fn share_out(queues: u16, online: &[u16]) -> Option<Vec<Share>> {
 /// # Errors
 ///
 /// `EINVAL` when the CPU went off line or is none of those the process may use.
-pub(super) fn pin_to(cpu: u16) -> Result<(), Errno> {
+pub(crate) fn pin_to(cpu: u16) -> Result<(), Errno> {
     let mut set = CpuSet::new();
     if usize::from(cpu) < CpuSet::MAX_CPU {
         set.set(cpu.into());

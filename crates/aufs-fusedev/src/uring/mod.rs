@@ -14,7 +14,7 @@
 //! FORGET, INTERRUPT and INIT still come over the device.
 
 mod buffers;
-mod cpus;
+pub(crate) mod cpus;
 mod lane;
 mod ring;
 
