@@ -28,7 +28,11 @@ pub(crate) struct HandleClock {
     queue: Mutex<VecDeque<(Weak<Node>, BranchIndex)>>,
     /// Handles that are open; fewer than the queue is long once directories were forgotten.
     open: Arc<AtomicUsize>,
+    /// Most handles to keep; falls when descriptors run short, and comes back slowly.
     limit: AtomicUsize,
+    limit_max: usize,
+    /// Handles that were opened.
+    noted: AtomicUsize,
     /// Whether closed directories are opened again by what the host calls them.
     by_file_handle: AtomicBool,
 }
@@ -51,6 +55,9 @@ const LIMIT_MAX: usize = 1 << 16;
 
 /// Fewest handles that are kept, however short descriptors run.
 const LIMIT_MIN: usize = 16;
+
+/// Handles opened until one more may be kept again.
+const NOTED_PER_RAISE: usize = 64;
 
 /// Times that a call is repeated after handles were closed for it.
 const ATTEMPTS: usize = 8;
@@ -77,6 +84,8 @@ impl HandleClock {
             queue: Mutex::default(),
             open: Arc::default(),
             limit: AtomicUsize::new(limit),
+            limit_max: limit,
+            noted: AtomicUsize::new(0),
             by_file_handle: AtomicBool::new(by_file_handle),
         }
     }
@@ -106,7 +115,12 @@ impl HandleClock {
         if 2 * open + 64 < queue.len() {
             queue.retain(|(node, _)| node.strong_count() != 0);
         }
-        let limit = self.limit.load(Ordering::Relaxed);
+        let mut limit = self.limit.load(Ordering::Relaxed);
+        let noted = self.noted.fetch_add(1, Ordering::Relaxed);
+        if limit < self.limit_max && noted.is_multiple_of(NOTED_PER_RAISE) {
+            limit += 1;
+            self.limit.store(limit, Ordering::Relaxed);
+        }
         self.close_down_to(&mut queue, limit);
     }
 
@@ -132,7 +146,6 @@ impl HandleClock {
         if open <= limit {
             return false;
         }
-        // What else the process has open is here to stay, so there will be no more room later.
         self.limit.fetch_min(limit, Ordering::Relaxed);
         debug!(limit, "descriptors run short, keeping fewer directory handles");
         self.close_down_to(&mut queue, limit);

@@ -186,12 +186,16 @@ impl Index {
     }
 
     fn position(&self, name: &OsStr) -> Option<usize> {
-        let hash = self.hasher.hash_one(name);
+        self.hashed_position(self.hasher.hash_one(name), name)
+    }
+
+    fn hashed_position(&self, hash: u64, name: &OsStr) -> Option<usize> {
         self.table.find(hash, |at| is_named(&self.slots, *at, name)).map(|at| *at as usize)
     }
 
     fn position_or_new(&mut self, name: &OsStr, shared: impl FnOnce() -> FileName) -> usize {
-        if let Some(at) = self.position(name) {
+        let hash = self.hasher.hash_one(name);
+        if let Some(at) = self.hashed_position(hash, name) {
             return at;
         }
         if self.slots.len() == self.slots.capacity() {
@@ -202,17 +206,17 @@ impl Index {
         let offset = self.next_offset.max(FIRST_OFFSET);
         self.next_offset = offset + 1;
         self.slots.push(Slot { name: Some(shared()), offset, facts: Facts::default(), child: Weak::new() });
-        self.enter(at);
+        self.enter(hash, at);
         at
     }
 
-    /// Makes the slot at `at` found by its name.
-    fn enter(&mut self, at: usize) {
+    /// Makes the slot at `at` found by its name, which has this hash.
+    fn enter(&mut self, hash: u64, at: usize) {
         let (slots, hasher) = (&self.slots, &self.hasher);
         let hash_of = |at: &u32| slots[*at as usize].name.as_deref().map_or(0, |it| hasher.hash_one(it));
         // A directory of 2^32 names would need more memory than machines have.
         let position = u32::try_from(at).unwrap_or(u32::MAX);
-        self.table.insert_unique(hash_of(&position), position, hash_of);
+        self.table.insert_unique(hash, position, hash_of);
     }
 
     fn drop_if_empty(&mut self, at: usize) {
@@ -236,8 +240,8 @@ impl Index {
         self.table = HashTable::with_capacity(self.slots.len());
         self.slots.shrink_to_fit();
         for at in 0..self.slots.len() {
-            if self.slots[at].name.is_some() {
-                self.enter(at);
+            if let Some(name) = &self.slots[at].name {
+                self.enter(self.hasher.hash_one(&**name), at);
             }
         }
     }
