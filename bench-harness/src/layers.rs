@@ -196,15 +196,45 @@ impl LayerStack {
         self.dirs[file.found_at as usize - 1].join(&file.path)
     }
 
-    /// What must not change about the layer's copy of `file`: any write to it moves its ctime.
+    /// What must not change about the layer's copy of `file`, or the directories of its tree: any write moves a ctime.
     ///
     /// # Errors
     ///
     /// The file is gone or cannot be looked at.
-    pub fn fingerprint(&self, file: &FileSpec) -> Result<Fingerprint> {
-        let path = self.lower_path(file);
-        let stat = fs::symlink_metadata(&path).at("stat layer file", &path)?;
-        Ok(Fingerprint { ino: stat.ino(), len_bytes: stat.len(), ctime: (stat.ctime(), stat.ctime_nsec()) })
+    pub fn fingerprint(&self, file: &FileSpec, lower: Lower) -> Result<Vec<Fingerprint>> {
+        let base = self.lower_path(file);
+        let paths = match lower {
+            Lower::Tree(shape) => Tree::new(file, shape).dirs(&base),
+            Lower::File | Lower::Nothing => vec![base],
+        };
+        let of = |path: &PathBuf| {
+            let stat = fs::symlink_metadata(path).at("stat layer file", path)?;
+            let ctime = (stat.ctime(), stat.ctime_nsec());
+            Ok(Fingerprint { ino: stat.ino(), len_bytes: stat.len(), ctime })
+        };
+        paths.iter().map(of).collect()
+    }
+
+    /// Removes files from the tree of `file` in its layer that do not belong there, so that
+    /// what one driver has left does not fail the others; the one is an error of its own.
+    ///
+    /// # Errors
+    ///
+    /// Any I/O error.
+    pub fn remove_strays(&self, file: &FileSpec, lower: Lower) -> Result<()> {
+        let Lower::Tree(shape) = lower else { return Ok(()) };
+        let (tree, base) = (Tree::new(file, shape), self.lower_path(file));
+        let own: BTreeSet<PathBuf> = tree.files(&base).into_iter().map(|it| it.0).collect();
+        for dir in tree.dirs(&base) {
+            for entry in fs::read_dir(&dir).at("read layer directory", &dir)? {
+                let path = entry.at("read layer directory", &dir)?.path();
+                let is_file = fs::symlink_metadata(&path).at("stat layer file", &path)?.is_file();
+                if is_file && !own.contains(&path) {
+                    fs::remove_file(&path).at("remove stray from layer", &path)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Reads every measured file of the layers and compares all bytes and the mode.
@@ -314,6 +344,14 @@ mod tests {
         );
         assert!(root.path().join("3").join(WARM_FILE).is_file());
         stack.check_unchanged(&pattern).unwrap();
+
+        let spec = FileSpec { path: PathBuf::from("data"), number: 0, len_bytes: 1, found_at: 2, entries: 0 };
+        let flat = Lower::Tree(Shape::Flat);
+        let before = stack.fingerprint(&spec, flat).unwrap();
+        fs::write(root.path().join("2/data/stray"), "x").unwrap();
+        assert_ne!(stack.fingerprint(&spec, flat).unwrap(), before, "a new name moves its directory");
+        stack.remove_strays(&FileSpec { path: PathBuf::from("deep"), ..spec }, flat).unwrap();
+        assert!(root.path().join("2/data/stray").exists(), "only in its own tree");
 
         let victim = root.path().join("2/data/copy-up-100-2-fresh-2");
         File::options().write(true).open(victim).unwrap().write_all_at(&[1], 50).unwrap();

@@ -223,6 +223,7 @@ fn root_checks_catch_a_driver_that_changes_its_layers() {
         ("write-sequential", "no copy on the writable branch"),
         ("write-random", "no copy on the writable branch"),
         ("remove-tree", "stat layer file"),
+        ("parallel", "the driver changed the layer"),
     ] {
         let error = of(model)["error"].as_str().unwrap_or_default();
         assert!(error.contains(expected) && of(model)["n"] == 0, "{model}: {error}");

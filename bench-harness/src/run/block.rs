@@ -167,7 +167,11 @@ impl Blocks<'_> {
     ) -> Result<()> {
         let mut before = Vec::new();
         for file in specs {
-            before.push((model.lower() != Lower::Nothing).then(|| bed.layers.fingerprint(file)).transpose()?);
+            before.push(
+                (model.lower() != Lower::Nothing)
+                    .then(|| bed.layers.fingerprint(file, model.lower()))
+                    .transpose()?,
+            );
             model.prepare(bed, file)?;
         }
         let mut timings = Vec::with_capacity(specs.len());
@@ -177,7 +181,8 @@ impl Blocks<'_> {
         }
         for (file, before) in specs.iter().zip(before) {
             model.check(bed, file, self.extent(file, block))?;
-            if before.is_some() && before != Some(bed.layers.fingerprint(file)?) {
+            if before.is_some() && before != Some(bed.layers.fingerprint(file, model.lower())?) {
+                bed.layers.remove_strays(file, model.lower())?;
                 let what = BenchErrorKind::Incorrect("the driver changed the layer".to_owned());
                 return Err(BenchError::new("check", bed.layers.lower_path(file), what));
             }
