@@ -282,9 +282,7 @@ impl Reader {
         let mut buffer = self.buffer();
         let mut follow = Follow::new();
         while let Some(caller) = self.serve_one(handler, &mut buffer)? {
-            if std::env::var_os("AUFS_NOFOLLOW").is_none() {
-                follow.note(caller);
-            }
+            follow.note(caller);
         }
         Ok(())
     }
