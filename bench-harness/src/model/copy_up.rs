@@ -1,9 +1,9 @@
-//! The first write to a file of a layer: `open(O_RDWR)` and one byte.
+//! The first write to a file of a layer: `open(O_RDWR)`, one byte, `close`.
 //!
 //! Copy-up happens once per file and mount, so that each sample needs a file of
-//! its own and each block a fresh writable branch. Both calls are timed
+//! its own and each block a fresh writable branch. The three calls are timed
 //! together, since drivers differ in which of them copies: overlayfs at open,
-//! aufs at the first write. `close` is not timed.
+//! aufs at the first write, and a server behind a writeback cache at close.
 
 use std::os::unix::fs::FileExt as _;
 use std::time::Instant;
@@ -20,15 +20,18 @@ use crate::pattern::Extent;
 #[derive(Debug)]
 pub struct CopyUp;
 
-/// Opens `file` for writing and writes one byte at `offset`; both are timed.
+/// Opens `file` for writing, writes one byte at `offset` and closes it; all is timed.
 pub(super) fn open_and_write(bed: &Bed<'_>, file: &FileSpec, offset: u64) -> Result<Timing> {
     let stamp = [bed.stamp()];
     let start = Instant::now();
     let open = bed.open(file, OFlags::RDWR)?;
     let open_ns = elapsed_ns(start);
     let written = open.write_at(&stamp, offset);
+    // Closing reports what a delayed write met, which dropping would not.
+    let closed = nix::unistd::close(open);
     let elapsed_ns = elapsed_ns(start);
     written.at("write", &file.path)?;
+    closed.map_err(std::io::Error::from).at("close", &file.path)?;
     Ok(Timing { elapsed_ns, open_ns: Some(open_ns), metrics: Vec::new() })
 }
 

@@ -176,9 +176,11 @@ fn sort_key(cell: &Cell) -> (Params, usize, String) {
 
 fn note_of(model: &str) -> &'static str {
     match model {
-        "copy-up" => "open(O_RDWR) and one byte written, the first time; plain and vfs have nothing to copy.",
+        "copy-up" => {
+            "open(O_RDWR), one byte written and close, the first time; plain and vfs have nothing to copy."
+        }
         "chmod" => "The mode of a file changed, the first time.",
-        "second-write" => "open(O_RDWR) and one byte written, after the copy-up.",
+        "second-write" => "open(O_RDWR), one byte written and close, after the copy-up.",
         "lookup" => "stat of a file: fresh for the first time on this mount, hot again.",
         "lookup-missing" => {
             "stat of a name that no layer has: fresh for the first time on this mount, hot again."
