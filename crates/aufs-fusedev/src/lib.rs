@@ -30,3 +30,17 @@ pub mod session;
 pub mod stats;
 pub mod transport;
 mod uring;
+
+// The toy file system of the integration tests, for tests of what only this crate sees.
+#[cfg(test)]
+extern crate self as aufs_fusedev;
+#[cfg(test)]
+#[path = "../tests/toy/mod.rs"]
+#[allow(
+    dead_code,
+    unused_imports,
+    missing_docs,
+    missing_debug_implementations,
+    reason = "other tests use the rest"
+)]
+mod toy;

@@ -88,6 +88,15 @@ impl Session {
     /// [`SessionError::Init`] for kernels before 4.20; [`SessionError::NoIoUring`] when nothing else
     /// is wanted; [`SessionError::Device`].
     pub fn open(channel: Channel, wanted: &Wanted, transport: Transport) -> Result<Self, SessionError> {
+        Self::open_with(channel, wanted, transport, make_rings)
+    }
+
+    fn open_with(
+        channel: Channel,
+        wanted: &Wanted,
+        transport: Transport,
+        make_rings: impl FnOnce(&Offer, &Wanted, Transport) -> Result<Rings, WhyDevice>,
+    ) -> Result<Self, SessionError> {
         let channel = Arc::new(channel);
         let stats = Arc::new(Stats::default());
         let mut buffer = vec![0; READ_BUFFER_LEN_BYTES_MIN];
@@ -321,5 +330,53 @@ fn read(channel: &Channel, buffer: &mut [u8]) -> Result<Option<usize>, SessionEr
             Err(Errno::NODEV | Errno::CONNABORTED) => return Ok(None),
             Err(errno) => return Err(SessionError::Device(errno)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aufs_testkit::needs::{Need, missing};
+
+    use super::*;
+    use crate::toy::{BIG_LEN_BYTES, Mounted, Settings, Toy, missing_switch, wanted};
+
+    /// Rings whose payloads are too short for the requests agreed on, which the kernel finds out at REGISTER.
+    fn too_short(_: &Offer, _: &Wanted, _: Transport) -> Result<Rings, WhyDevice> {
+        Rings::new(2, READ_BUFFER_LEN_BYTES_MIN).map_err(WhyDevice::NoRing)
+    }
+
+    #[test]
+    fn fuse_a_queue_refused_after_init_leaves_the_device() {
+        let switch = Need::Other { name: "uring", missing: missing_switch };
+        if let Some(reason) = missing(&[Need::Root, Need::Fuse, switch]).unwrap() {
+            return println!("skipped: {reason}");
+        }
+        let settings = Settings::set("Y", "0").unwrap();
+        let (mounted, channel) = Mounted::new().unwrap();
+        let opened = Session::open_with(channel, &wanted(), Transport::Auto, too_short);
+        drop(settings);
+        let session = opened.unwrap();
+        assert_eq!(session.in_use(), InUse::Device(WhyDevice::NotRegistered(Errno::INVAL)));
+        assert!(!session.agreed().flags.contains(InitFlags::OVER_IO_URING));
+        let toy = Arc::new(Toy::new(session.interrupts()));
+        let server = thread::spawn(move || session.run(&toy, 2));
+        // The kernel waits for rings no longer, so this neither hangs nor fails.
+        let big = std::fs::read(mounted.path().join("big")).unwrap();
+        assert_eq!(big.len() as u64, BIG_LEN_BYTES);
+        drop(mounted);
+        server.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn fuse_io_uring_alone_is_refused_when_a_queue_is() {
+        let switch = Need::Other { name: "uring", missing: missing_switch };
+        if let Some(reason) = missing(&[Need::Root, Need::Fuse, switch]).unwrap() {
+            return println!("skipped: {reason}");
+        }
+        let settings = Settings::set("Y", "0").unwrap();
+        let (_mounted, channel) = Mounted::new().unwrap();
+        let refused = Session::open_with(channel, &wanted(), Transport::IoUring, too_short);
+        drop(settings);
+        assert!(matches!(refused, Err(SessionError::NoIoUring(WhyDevice::NotRegistered(Errno::INVAL)))));
     }
 }
