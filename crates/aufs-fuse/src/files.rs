@@ -7,6 +7,7 @@ use std::sync::Arc;
 use aufs_fusedev::abi::flags::{FSYNC_DATA_ONLY, OpenedFlags, WriteFlags};
 use aufs_fusedev::abi::replies::OpenOut;
 use aufs_fusedev::abi::requests::{CreateIn, FAllocateIn, FSyncIn, LSeekIn, OpenIn, ReadIn, WriteIn};
+use aufs_fusedev::interrupts::Interruptible;
 use aufs_fusedev::reply::Responder;
 use aufs_fusedev::request::Caller;
 use aufs_union::{Found, Keep};
@@ -94,12 +95,14 @@ impl Served {
             truncates: flags.contains(OFlags::TRUNC),
             is_writer: flags.intersects(OFlags::ACCMODE | OFlags::TRUNC),
             kills_set_id: args.kills_set_id(),
-            uid: caller.uid,
+            caller,
         };
         let copies_much =
             self.shared.passes() && how.is_writer && !how.truncates && self.shared.copies_much(&numbered);
         let shared = Arc::clone(&self.shared);
-        self.shared.workers.run(copies_much, move || match shared.open(&numbered, how) {
+        // Only who takes long is told of signals.
+        let signals = copies_much.then(|| self.shared.interrupts.register(responder.unique()));
+        self.shared.workers.run(copies_much, move || match shared.open(&numbered, how, signals.as_ref()) {
             Ok((_, Way::Moved)) => responder.error(Errno::STALE),
             Ok((handle, Way::Cached)) => responder.structure(&opened(handle, shared.cache_flags(), 0)),
             Ok((handle, Way::Passthrough(backing))) => {
@@ -202,7 +205,7 @@ struct How {
     is_writer: bool,
     /// The kernel signals that set-id bits have to go.
     kills_set_id: bool,
-    uid: u32,
+    caller: Caller,
 }
 
 fn opened(handle: u64, flags: OpenedFlags, backing_id: i32) -> OpenOut {
@@ -217,7 +220,12 @@ impl Shared {
     }
 
     /// Opens a regular file in the way the kernel can use.
-    fn open(&self, numbered: &Numbered, how: How) -> Result<(u64, Way), Errno> {
+    fn open(
+        &self,
+        numbered: &Numbered,
+        how: How,
+        signals: Option<&Interruptible>,
+    ) -> Result<(u64, Way), Errno> {
         let node = &numbered.node;
         let opens = self.numbers.opens(numbered.number).ok_or(Errno::STALE)?;
         if !self.passes() {
@@ -236,7 +244,8 @@ impl Shared {
         if how.is_writer {
             // Before the lock, which others need to open and close the file while its bytes are copied.
             let keep = if how.truncates { Keep::First(0) } else { Keep::All };
-            let copied = self.union.copy_file_up(node, keep).map_err(|it| errno_of(&it))?;
+            let is_abandoned = || signals.is_some_and(|it| it.is_given_up(how.caller));
+            let copied = self.union.copy_file_up(node, keep, &is_abandoned).map_err(|it| errno_of(&it))?;
             node.diverge();
             if let Some(copied) = copied {
                 if !copied.has_xattrs {
@@ -260,7 +269,7 @@ impl Shared {
         let is_passthrough = matches!(way, Way::Passthrough(_));
         let ready = if how.truncates { self.truncate(node) } else { Ok(()) };
         // No WRITE will come by here, so what a write by an ordinary user does to these bits happens now.
-        let kills = how.kills_set_id || how.is_writer && how.uid != 0;
+        let kills = how.kills_set_id || how.is_writer && how.caller.uid != 0;
         let ready = ready.and_then(|()| if kills { self.clear_set_id(node) } else { Ok(()) });
         if let Err(errno) = ready {
             opens.release(&self.backings, how.is_writer, is_passthrough);

@@ -125,6 +125,7 @@ impl Server {
             backings: Backings::new(session.channel()),
             notifier: session.notifier(),
             stats: Arc::clone(session.stats()),
+            interrupts: Arc::clone(session.interrupts()),
             about: About {
                 transport: session.in_use(),
                 minor: session.agreed().minor,

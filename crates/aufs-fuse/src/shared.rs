@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use aufs_fusedev::abi::replies::EntryOut;
+use aufs_fusedev::interrupts::Interrupts;
 use aufs_fusedev::notify::Notifier;
 use aufs_fusedev::stats::Stats;
 use aufs_fusedev::transport::InUse;
@@ -46,6 +47,7 @@ pub(crate) struct Shared {
     /// How long names and attributes keep.
     pub(crate) ttl: Ttl,
     pub(crate) stats: Arc<Stats>,
+    pub(crate) interrupts: Arc<Interrupts>,
     pub(crate) copy_ups: CopyUps,
     pub(crate) about: About,
     notifier: Notifier,
@@ -57,6 +59,7 @@ pub(crate) struct Wire {
     pub(crate) backings: Backings,
     pub(crate) notifier: Notifier,
     pub(crate) stats: Arc<Stats>,
+    pub(crate) interrupts: Arc<Interrupts>,
     pub(crate) about: About,
 }
 
@@ -84,6 +87,7 @@ impl Shared {
             is_volatile,
             ttl: if union.revalidates() { Ttl::NONE } else { Ttl::FOREVER },
             stats: wire.stats,
+            interrupts: wire.interrupts,
             copy_ups: CopyUps::default(),
             about: wire.about,
             notifier: wire.notifier,

@@ -13,6 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::dying::is_dying;
+use crate::request::Caller;
+
 /// How many signals are kept that nobody waited for.
 const EARLY_MAX: usize = 128;
 
@@ -68,6 +71,14 @@ impl Interruptible {
     /// Whether the caller got a signal, so that the request should end soon, with `EINTR` or its result so far.
     pub fn is_interrupted(&self) -> bool {
         self.is_interrupted.load(Ordering::Acquire)
+    }
+
+    /// Whether the caller got a signal that ends it, and so waits no more.
+    ///
+    /// The kernel tells of every signal, and a request that fails for a timer would be sent again from the
+    /// beginning, perhaps for ever; work that starts anew each time must go on unless nobody is left.
+    pub fn is_given_up(&self, caller: Caller) -> bool {
+        self.is_interrupted() && is_dying(caller.pid)
     }
 
     /// Returns the flag itself, for code that knows nothing of requests.

@@ -19,6 +19,7 @@
 pub mod abi;
 pub mod device;
 mod dispatch;
+mod dying;
 mod follow;
 pub mod init;
 pub mod interrupts;

@@ -51,6 +51,11 @@ impl Responder {
         Self { unique, opcode, started: Instant::now(), stats: Arc::clone(stats), route: Route::Ring(ticket) }
     }
 
+    /// Returns the number of the request, by which [`Interrupts`](crate::interrupts::Interrupts) know it.
+    pub fn unique(&self) -> u64 {
+        self.unique
+    }
+
     /// Returns what is being answered.
     pub fn opcode(&self) -> Opcode {
         self.opcode

@@ -1,5 +1,6 @@
 //! Copies the bytes of one open file into another, the cheapest way the host offers.
 
+use std::ops::Range;
 use std::os::fd::AsFd;
 
 use rustix::fs::{self, SeekFrom};
@@ -39,15 +40,27 @@ pub struct Copied {
 /// Bytes of one step of [`CopyMethod::ReadWrite`].
 const BUFFER_LEN_BYTES: usize = 1 << 20;
 
+/// Bytes of one step of [`CopyMethod::CopyFileRange`]: some hundredths of a second.
+const STEP_LEN_BYTES: u64 = 64 << 20;
+
+/// Asked between the steps of a long copy: whether nobody wants it any more.
+pub type Abandoned<'a> = &'a dyn Fn() -> bool;
+
 /// Copies the beginning of `source` into the empty file `target`, as `plan` says.
 ///
 /// # Errors
 ///
+/// - `EINTR`: `is_abandoned` said so; the target is then partly written.
 /// - `ENOSPC`, `EDQUOT`: the target's file system is full; the target is then partly written.
 /// - else what `ioctl_ficlone(2)`, `copy_file_range(2)`, `lseek(2)`, `read(2)`, `write(2)` report.
 ///
 /// Kernel aufs clones or copies too, skipping zero blocks: `fs/aufs/cpup.c`.
-pub fn copy_data(source: impl AsFd, target: impl AsFd, plan: CopyPlan) -> io::Result<Copied> {
+pub fn copy_data(
+    source: impl AsFd,
+    target: impl AsFd,
+    plan: CopyPlan,
+    is_abandoned: Abandoned<'_>,
+) -> io::Result<Copied> {
     let mut never_reflinks = false;
     if plan.len_bytes == 0 {
         return Ok(Copied { method: CopyMethod::CopyFileRange, never_reflinks });
@@ -61,17 +74,22 @@ pub fn copy_data(source: impl AsFd, target: impl AsFd, plan: CopyPlan) -> io::Re
         }
     }
     let method = if plan.may_have_holes {
-        copy_extents(&source, &target, plan.len_bytes)?
-    } else if copy_in_kernel(&source, &target, 0, plan.len_bytes)? {
+        copy_extents(&source, &target, plan.len_bytes, is_abandoned)?
+    } else if copy_in_kernel(&source, &target, 0..plan.len_bytes, is_abandoned)? {
         CopyMethod::CopyFileRange
     } else {
-        copy_by_hand(&source, &target, 0, plan.len_bytes)?;
+        copy_by_hand(&source, &target, 0..plan.len_bytes, is_abandoned)?;
         CopyMethod::ReadWrite
     };
     Ok(Copied { method, never_reflinks })
 }
 
-fn copy_extents(source: impl AsFd, target: impl AsFd, len_bytes: u64) -> io::Result<CopyMethod> {
+fn copy_extents(
+    source: impl AsFd,
+    target: impl AsFd,
+    len_bytes: u64,
+    is_abandoned: Abandoned<'_>,
+) -> io::Result<CopyMethod> {
     let mut method = CopyMethod::CopyFileRange;
     let mut at = 0;
     let mut end_of_data = 0;
@@ -88,11 +106,12 @@ fn copy_extents(source: impl AsFd, target: impl AsFd, len_bytes: u64) -> io::Res
             Err(Errno::INVAL) => len_bytes,
             other => other?.min(len_bytes),
         };
-        if method == CopyMethod::CopyFileRange && !copy_in_kernel(&source, &target, start, end)? {
+        if method == CopyMethod::CopyFileRange && !copy_in_kernel(&source, &target, start..end, is_abandoned)?
+        {
             method = CopyMethod::ReadWrite;
         }
         if method == CopyMethod::ReadWrite {
-            copy_by_hand(&source, &target, start, end)?;
+            copy_by_hand(&source, &target, start..end, is_abandoned)?;
         }
         at = end;
         end_of_data = end;
@@ -103,12 +122,21 @@ fn copy_extents(source: impl AsFd, target: impl AsFd, len_bytes: u64) -> io::Res
     Ok(method)
 }
 
-/// Copies `from..end`; false when the kernel cannot copy between these files.
-fn copy_in_kernel(source: impl AsFd, target: impl AsFd, from: u64, end: u64) -> io::Result<bool> {
+/// Copies a range; false when the kernel cannot copy between these files.
+fn copy_in_kernel(
+    source: impl AsFd,
+    target: impl AsFd,
+    range: Range<u64>,
+    is_abandoned: Abandoned<'_>,
+) -> io::Result<bool> {
+    let Range { start: from, end } = range;
     let mut at = from;
     while at < end {
+        if at != from && is_abandoned() {
+            return Err(Errno::INTR);
+        }
         let (mut input, mut output) = (at, at);
-        let wanted = usize::try_from(end - at).unwrap_or(usize::MAX);
+        let wanted = usize::try_from((end - at).min(STEP_LEN_BYTES)).unwrap_or(usize::MAX);
         match fs::copy_file_range(&source, Some(&mut input), &target, Some(&mut output), wanted) {
             Ok(0) => return Ok(true), // The source shrank while we copied.
             Ok(_) => at = input,
@@ -122,10 +150,18 @@ fn copy_in_kernel(source: impl AsFd, target: impl AsFd, from: u64, end: u64) -> 
     Ok(true)
 }
 
-fn copy_by_hand(source: impl AsFd, target: impl AsFd, from: u64, end: u64) -> io::Result<()> {
+fn copy_by_hand(
+    source: impl AsFd,
+    target: impl AsFd,
+    range: Range<u64>,
+    is_abandoned: Abandoned<'_>,
+) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER_LEN_BYTES];
-    let mut at = from;
+    let Range { start: mut at, end } = range;
     while at < end {
+        if is_abandoned() {
+            return Err(Errno::INTR);
+        }
         let wanted = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
         let got = match io::pread(&source, &mut buffer[..wanted], at) {
             Ok(0) => return Ok(()),
@@ -156,7 +192,7 @@ mod tests {
     fn copied(source: &File, len_bytes: u64, whole: bool) -> (Vec<u8>, u64) {
         let mut target = tempfile::tempfile().unwrap();
         let plan = CopyPlan { len_bytes, try_reflink: whole, may_have_holes: true };
-        copy_data(source, &target, plan).unwrap();
+        copy_data(source, &target, plan, &|| false).unwrap();
         let mut bytes = Vec::new();
         target.rewind().unwrap();
         target.read_to_end(&mut bytes).unwrap();
@@ -200,7 +236,7 @@ mod tests {
         for len_bytes in [1, 4096, content.len()] {
             let mut target = tempfile::tempfile().unwrap();
             let plan = CopyPlan { len_bytes: len_bytes as u64, try_reflink: false, may_have_holes: false };
-            copy_data(&source, &target, plan).unwrap();
+            copy_data(&source, &target, plan, &|| false).unwrap();
             let mut bytes = Vec::new();
             target.rewind().unwrap();
             target.read_to_end(&mut bytes).unwrap();
@@ -209,12 +245,28 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_nobody_wants_ends_between_two_steps() {
+        let source = tempfile::tempfile().unwrap();
+        source.set_len(3 * STEP_LEN_BYTES).unwrap();
+        let target = tempfile::tempfile().unwrap();
+        let plan = CopyPlan { len_bytes: 3 * STEP_LEN_BYTES, try_reflink: false, may_have_holes: false };
+        let asked = std::cell::Cell::new(0);
+        let is_abandoned = || {
+            asked.set(asked.get() + 1);
+            asked.get() == 2
+        };
+        assert_eq!(copy_data(&source, &target, plan, &is_abandoned).unwrap_err(), Errno::INTR);
+        assert!(target.metadata().unwrap().len() < 3 * STEP_LEN_BYTES, "it went on");
+        assert_eq!(asked.get(), 2);
+    }
+
+    #[test]
     fn reading_and_writing_equals_the_kernel_copy() {
         let source = tempfile::tempfile().unwrap();
         let content: Vec<u8> = (0..3_000_000_u32).flat_map(|n| (n as u8).to_le_bytes()).collect();
         source.write_all_at(&content, 0).unwrap();
         let target = tempfile::tempfile().unwrap();
-        copy_by_hand(&source, &target, 0, content.len() as u64).unwrap();
+        copy_by_hand(&source, &target, 0..content.len() as u64, &|| false).unwrap();
         let mut bytes = vec![0; content.len()];
         target.read_exact_at(&mut bytes, 0).unwrap();
         assert!(bytes == content);

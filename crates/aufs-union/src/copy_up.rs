@@ -9,7 +9,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use aufs_host::copy::{CopyMethod, CopyPlan, copy_data};
+use aufs_host::copy::{Abandoned, CopyMethod, CopyPlan, copy_data};
 use aufs_host::draft::{Draft, Special};
 use aufs_host::entry::Entry;
 use aufs_host::xattr;
@@ -86,19 +86,29 @@ impl Union {
     ///
     /// # Errors
     ///
-    /// As [`Union::copy_up`].
-    pub fn copy_file_up(&self, node: &Arc<Node>, keep: Keep) -> Result<Option<CopiedFile>, UnionError> {
-        self.make_copy(node, keep).during_on("copy up", node)
+    /// As [`Union::copy_up`]; `EINTR` when `is_abandoned` said between two steps of a long copy that nobody wants it.
+    pub fn copy_file_up(
+        &self,
+        node: &Arc<Node>,
+        keep: Keep,
+        is_abandoned: Abandoned<'_>,
+    ) -> Result<Option<CopiedFile>, UnionError> {
+        self.make_copy(node, keep, is_abandoned).during_on("copy up", node)
     }
 
     pub(crate) fn copy_node_up(&self, node: &Arc<Node>, keep: Keep) -> Outcome<bool> {
         if node.file_type() == FileType::Directory {
             return self.ensure_dir_up(node);
         }
-        Ok(self.make_copy(node, keep)?.is_some())
+        Ok(self.make_copy(node, keep, &|| false)?.is_some())
     }
 
-    fn make_copy(&self, node: &Arc<Node>, keep: Keep) -> Outcome<Option<CopiedFile>> {
+    fn make_copy(
+        &self,
+        node: &Arc<Node>,
+        keep: Keep,
+        is_abandoned: Abandoned<'_>,
+    ) -> Outcome<Option<CopiedFile>> {
         let target = self.writable()?.index;
         if node.branch() == target {
             return Ok(None);
@@ -119,7 +129,8 @@ impl Union {
             let source = self.on_entry(node, |_, entry| Ok(self.with_room(|| open_source(entry))?))?;
             let stat = fs::fstat(&source)?;
             phases.open_source_ns = stopwatch.lap_ns();
-            let (copy, method) = self.draft_of_file(&source, &stat, keep, &mut stopwatch, &mut phases)?;
+            let (copy, method) =
+                self.draft_of_file((&source, &stat), keep, is_abandoned, &mut stopwatch, &mut phases)?;
             (copy, stat, Some(method))
         } else {
             let (copy, stat) = self.on_entry(node, |_, entry| self.draft_of(entry))?;
@@ -215,9 +226,9 @@ impl Union {
     /// As [`Union::draft_of`], for a regular file.
     fn draft_of_file(
         &self,
-        source: &File,
-        stat: &Stat,
+        (source, stat): (&File, &Stat),
         keep: Keep,
+        is_abandoned: Abandoned<'_>,
         stopwatch: &mut Stopwatch,
         phases: &mut CopyUpPhases,
     ) -> Outcome<(Copy<'_>, CopyMethod)> {
@@ -225,7 +236,7 @@ impl Union {
         let draft = self.with_room(|| Draft::file(drafts, stat.st_mode))?;
         let target = draft.as_file().ok_or(UnionErrorKind::Invalid)?;
         let made = fs::fstat(target)?;
-        let method = self.copy_bytes(source, stat, target, &made, keep)?;
+        let method = self.copy_bytes((source, stat), (target, &made), keep, is_abandoned)?;
         phases.data_ns = stopwatch.lap_ns();
         let has_xattrs = self.copy_attributes(Entry::Open(source.as_fd()), stat, draft.entry(), &made)?;
         if self.sync {
@@ -238,18 +249,18 @@ impl Union {
     /// Copies the bytes that are to be kept, without asking for what is known not to work between the two.
     fn copy_bytes(
         &self,
-        source: &File,
-        stat: &Stat,
-        target: &File,
-        made: &Stat,
+        (source, stat): (&File, &Stat),
+        (target, made): (&File, &Stat),
         keep: Keep,
+        is_abandoned: Abandoned<'_>,
     ) -> Outcome<CopyMethod> {
         const BLOCK_LEN_BYTES: u64 = 512;
         let (whole, devices) = (stat.st_size.cast_unsigned(), (stat.st_dev, made.st_dev));
         let len_bytes = keep.of(whole);
         let try_reflink = len_bytes == whole && self.without_reflinks.with(&devices, |()| ()).is_none();
         let may_have_holes = stat.st_blocks.cast_unsigned() * BLOCK_LEN_BYTES < whole;
-        let copied = copy_data(source, target, CopyPlan { len_bytes, try_reflink, may_have_holes })?;
+        let plan = CopyPlan { len_bytes, try_reflink, may_have_holes };
+        let copied = copy_data(source, target, plan, is_abandoned)?;
         if copied.never_reflinks {
             self.without_reflinks.insert(devices, ());
         }
