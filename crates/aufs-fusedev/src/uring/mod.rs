@@ -29,6 +29,7 @@ use std::thread::{Builder, JoinHandle};
 use io_uring::opcode;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 use tracing::warn;
 use zerocopy::FromZeros;
 
@@ -38,6 +39,9 @@ use crate::abi::uring::{Command, REGISTER, Submission};
 use crate::device::Channel;
 use crate::dispatch::Dispatcher;
 use crate::session::Handler;
+
+/// The ring itself and its bell.
+const DESCRIPTORS_PER_RING: usize = 2;
 
 /// Rings that exist, but of which the kernel does not know yet.
 pub(crate) struct Rings {
@@ -65,10 +69,14 @@ impl Rings {
     ///
     /// # Errors
     ///
-    /// `EPERM` where io_uring is forbidden, `ENOSYS` without it, `EINVAL` before Linux 6.1, `ENOMEM`, and what
-    /// reading the list of CPUs reports.
+    /// `EPERM` where io_uring is forbidden, `ENOSYS` without it, `EINVAL` before Linux 6.1, `ENOMEM`, `EMFILE` when
+    /// too few descriptors would be left for files, and what reading the list of CPUs reports.
     pub(crate) fn new(depth: u16, payload_len_bytes: usize) -> Result<Self, Errno> {
-        let rings = cpus::shares()?
+        let shares = cpus::shares()?;
+        if !leave_descriptors(shares.len(), getrlimit(Resource::Nofile).current) {
+            return Err(Errno::MFILE);
+        }
+        let rings = shares
             .into_iter()
             .map(|share| Ring::new(share, depth.max(1), payload_len_bytes))
             .collect::<Result<_, _>>()?;
@@ -137,9 +145,12 @@ impl RunningRings {
     /// What `poll(2)` reports.
     pub(crate) fn wait_for_device(&self, channel: &Channel) -> Result<bool, Errno> {
         let mut fds = [PollFd::new(channel, PollFlags::IN), PollFd::new(&*self.failure, PollFlags::IN)];
-        match poll(&mut fds, None) {
-            Ok(_) | Err(Errno::INTR) => Ok(fds[1].revents().is_empty()),
-            Err(errno) => Err(errno),
+        loop {
+            match poll(&mut fds, None) {
+                Ok(_) => return Ok(fds[1].revents().is_empty()),
+                Err(Errno::INTR) => (),
+                Err(errno) => return Err(errno),
+            }
         }
     }
 
@@ -185,6 +196,11 @@ impl Drop for RunningRings {
     }
 }
 
+/// Whether `rings` leave most of the descriptors, of which there may be `limit`, to the file system.
+fn leave_descriptors(rings: usize, limit: Option<u64>) -> bool {
+    limit.is_none_or(|limit| (rings * DESCRIPTORS_PER_RING) as u64 <= limit / 4)
+}
+
 /// Makes the kernel give up waiting for rings, so that all requests come over the device.
 ///
 /// The kernel does so at the first REGISTER that it refuses, hence one for a queue that cannot be.
@@ -204,4 +220,17 @@ pub(crate) fn give_up(channel: &Channel) -> Result<(), Errno> {
     ring::push(&mut ring, &submission)?;
     ring.submit_and_wait(1).map_err(errno_of)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rings_leave_three_quarters_of_the_descriptors() {
+        assert!(leave_descriptors(2, Some(256)));
+        assert!(leave_descriptors(32, Some(256)));
+        assert!(!leave_descriptors(33, Some(256)));
+        assert!(leave_descriptors(500, None));
+    }
 }
