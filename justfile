@@ -31,6 +31,11 @@ test *args:
     cargo build --package aufs-cli
     AUFS_BIN="{{target}}/debug/aufs" cargo test --workspace --no-fail-fast {{args}}
 
+# Run the tests that mount once more with requests travelling by io_uring; turns the host's switch for it and back.
+test-uring *args:
+    cargo build --package aufs-cli
+    AUFS_BIN="{{target}}/debug/aufs" tools/with_uring.sh cargo test --package aufs-cli --no-fail-fast {{args}}
+
 # Build the API documentation; a broken link is an error.
 docs:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
@@ -83,5 +88,5 @@ install:
 _locked:
     cargo metadata --locked --format-version 1 >/dev/null
 
-# Run what CI runs: format, lints, arrows, docs, tests and a short bench.
-ci: _locked (fmt "--check") lint arrows docs test (bench "quick")
+# Run what CI runs: format, lints, arrows, docs, tests over both transports and a short bench.
+ci: _locked (fmt "--check") lint arrows docs test test-uring (bench "quick")

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Says where the time of a copy-up goes: copies COUNT files of SIZE up through a fresh mount in DIR and prints
-# the server's phases and, where perf is at hand, where its processor time goes.
+# what the server tells, the phases of all copies together among it, and, where perf is at hand, where its
+# processor time goes.
 #
 # usage: AUFS=path/of/aufs tools/profile.sh [SIZE [COUNT [DIR]]]
 set -eu
@@ -44,21 +45,7 @@ while [ "$number" -lt "$count" ]; do
 done
 sync -f "$base/mnt" # Without opens the kernel writes back later.
 
-"$aufs" stat --json "$base/mnt" | python3 -c '
-import json, sys
-report = json.load(sys.stdin)
-copies = report["copy_ups"]
-files, spent = max(copies["files"], 1), copies["phases"]
-whole_ns = max(sum(spent.values()), 1)
-print("%d copy-ups, data mode %s: %d reflink, %d copy_file_range, %d read and write" % (
-    copies["files"], report["data_mode"], copies["by_reflink"], copies["by_copy_file_range"], copies["by_read_write"]))
-print("%-14s %10s %7s" % ("phase", "us a file", "share"))
-for name, ns in spent.items():
-    print("%-14s %10.2f %6.1f%%" % (name.removesuffix("_ns"), ns / files / 1000, 100 * ns / whole_ns))
-for it in report["operations"]:
-    if it["name"] in ("open", "write"):
-        print("%-14s %10.2f from request to answer" % (it["name"], it["total_ns"] / it["count"] / 1000))
-'
+"$aufs" stat "$base/mnt"
 if [ -n "$recorder" ]; then
     kill -INT "$recorder"
     wait "$recorder" 2>/dev/null || true
