@@ -230,3 +230,87 @@ fn gather(parts: &[&[u8]], mut bytes: &mut [u8]) {
         bytes = rest;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lane() -> Arc<Lane> {
+        Arc::new(Lane::new(2, 8192).unwrap())
+    }
+
+    #[expect(unsafe_code, reason = "tests take the kernel's part")]
+    fn slot(lane: &Arc<Lane>, entry: u16) -> Slot {
+        // SAFETY: no kernel knows of this lane, and each test takes each entry once at a time.
+        unsafe { Slot::received(lane, entry) }
+    }
+
+    fn rings_of(lane: &Lane) -> u64 {
+        let mut count = [0; 8];
+        rustix::io::read(lane.bell(), &mut count).map_or(0, |_| u64::from_ne_bytes(count))
+    }
+
+    #[test]
+    fn answers_go_into_the_payload_or_are_carried() {
+        let lane = lane();
+        Ticket::new(&lane, 0, Some(slot(&lane, 0))).send(0, &[b"ab", b"cd"]);
+        Ticket::new(&lane, 1, None).send(0, &[b"ef", b"gh"]);
+        let mut taken = Vec::new();
+        lane.take(&mut taken);
+        assert!(matches!(taken[0].body, Body::Placed(4)));
+        assert_eq!(taken[0].slot.as_ref().unwrap().payload(4), b"abcd");
+        assert!(matches!(&taken[1].body, Body::Carried(bytes, 4) if bytes.starts_with(b"efgh")));
+        taken.clear();
+        Ticket::new(&lane, 1, None).send(0, &[&[3; 20_000]]);
+        lane.take(&mut taken);
+        assert!(matches!(&taken[0].body, Body::Boxed(bytes) if *bytes == [3; 20_000]));
+    }
+
+    #[test]
+    fn the_bell_rings_for_sleepers_alone() {
+        let lane = lane();
+        Ticket::new(&lane, 0, None).send(0, &[]);
+        assert_eq!(rings_of(&lane), 0, "its thread is awake");
+        assert!(!lane.fall_asleep(), "there is something to commit");
+        lane.take(&mut Vec::new());
+        assert!(lane.fall_asleep());
+        Ticket::new(&lane, 0, None).send(0, &[]);
+        Ticket::new(&lane, 1, None).send(0, &[]);
+        assert_eq!(rings_of(&lane), 1, "once is enough");
+        lane.steer(Course::Abandon);
+        lane.steer(Course::Drain);
+        assert_eq!((rings_of(&lane), lane.course()), (2, Course::Abandon));
+    }
+
+    #[test]
+    fn nothing_is_kept_for_a_thread_that_ended() {
+        let lane = lane();
+        Ticket::new(&lane, 0, Some(slot(&lane, 0))).send(0, &[&[1; 100]]);
+        assert_eq!(Arc::strong_count(&lane), 2, "an answer keeps the memory it lies in");
+        lane.close();
+        let late = Ticket::new(&lane, 1, Some(slot(&lane, 1)));
+        late.send(0, &[b"late"]);
+        assert_eq!(Arc::strong_count(&lane), 1);
+    }
+
+    #[test]
+    fn entries_do_not_overlap_and_payloads_are_given_back() {
+        let lane = lane();
+        let (mut first, mut second) = (slot(&lane, 0), slot(&lane, 1));
+        first.payload_mut(usize::MAX).fill(1);
+        second.payload_mut(usize::MAX).fill(2);
+        let header = |unique| crate::abi::replies::OutHeader { len: 16, error: 0, unique };
+        first.write_header(&header(7), 5);
+        second.write_header(&header(8), 6);
+        for (slot, byte, unique, payload_sz) in [(&first, 1, 7_u64, 5), (&second, 2, 8, 6)] {
+            assert_eq!(slot.payload(usize::MAX), [byte; 8192]);
+            let found = slot.header();
+            assert_eq!(found.in_out[8..16], unique.to_ne_bytes());
+            assert_eq!(found.entry.payload_sz, payload_sz);
+        }
+        first.release_payload().unwrap();
+        assert_eq!(first.payload(usize::MAX), [0; 8192]);
+        assert_eq!(second.payload(usize::MAX), [2; 8192]);
+        assert_eq!(first.header().entry.payload_sz, 5);
+    }
+}
