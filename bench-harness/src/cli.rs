@@ -37,7 +37,7 @@ pub enum Verb {
 /// What to measure, and where.
 #[derive(Debug, Args)]
 pub struct MatrixArgs {
-    /// default, quick, full, peers, ratios, or the path of a .toml file.
+    /// default, quick, full, peers, ratios, transports, or the path of a .toml file.
     #[arg(long, value_name = "NAME|FILE", default_value = "default")]
     pub matrix: String,
 

@@ -12,11 +12,15 @@ use crate::error::{At as _, BenchError, BenchErrorKind, Result};
 use crate::layers::LayerStack;
 
 /// Option sets, and what each gives to `aufs mount -o`.
-const SETS: [(&str, &str); 4] = [
+const SETS: [(&str, &str); 8] = [
     ("default", "data=auto"),
     ("passthrough", "data=passthrough"),
     ("noopen", "data=noopen"),
     ("cached", "data=cached"),
+    ("passthrough-device", "data=passthrough,transport=device"),
+    ("passthrough-uring", "data=passthrough,transport=uring"),
+    ("noopen-device", "data=noopen,transport=device"),
+    ("noopen-uring", "data=noopen,transport=uring"),
 ];
 
 static SET_NAMES: [&str; SETS.len()] = {

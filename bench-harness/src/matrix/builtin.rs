@@ -7,6 +7,7 @@ const ALL: &[(&str, &str)] = &[
     ("peers", include_str!("../../matrices/peers.toml")),
     ("quick", include_str!("../../matrices/quick.toml")),
     ("ratios", include_str!("../../matrices/ratios.toml")),
+    ("transports", include_str!("../../matrices/transports.toml")),
 ];
 
 /// The text of the matrix called `name`.
