@@ -12,6 +12,7 @@ mod files;
 mod handles;
 mod kernel_mount;
 mod names;
+mod negotiate;
 mod numbers;
 mod opens;
 pub mod options;

@@ -81,19 +81,25 @@ pub struct Session {
 impl Session {
     /// Reads INIT from a device that was just mounted, answers it, and sets up `transport`.
     ///
+    /// `wanted` learns what the kernel offers, and may choose by it.
+    ///
     /// With io_uring threads exist from here on, so a process that forks does so before.
     ///
     /// # Errors
     ///
     /// [`SessionError::Init`] for kernels before 4.20; [`SessionError::NoIoUring`] when nothing else
     /// is wanted; [`SessionError::Device`].
-    pub fn open(channel: Channel, wanted: &Wanted, transport: Transport) -> Result<Self, SessionError> {
+    pub fn open(
+        channel: Channel,
+        wanted: impl FnOnce(&Offer) -> Wanted,
+        transport: Transport,
+    ) -> Result<Self, SessionError> {
         Self::open_with(channel, wanted, transport, make_rings)
     }
 
     fn open_with(
         channel: Channel,
-        wanted: &Wanted,
+        wanted: impl FnOnce(&Offer) -> Wanted,
         transport: Transport,
         make_rings: impl FnOnce(&Offer, &Wanted, Transport) -> Result<Rings, WhyDevice>,
     ) -> Result<Self, SessionError> {
@@ -111,12 +117,12 @@ impl Session {
             }
         };
         // Rings are made before the flag is agreed on: afterwards the kernel waits for them.
-        let rings = make_rings(&offer, wanted, transport);
+        let mut wanted = wanted(&offer);
+        let rings = make_rings(&offer, &wanted, transport);
         if let (Err(why), Transport::IoUring) = (&rings, transport) {
             responder.error(Errno::OPNOTSUPP);
             return Err(SessionError::NoIoUring(*why));
         }
-        let mut wanted = *wanted;
         wanted.flags.set(InitFlags::OVER_IO_URING, rings.is_ok());
         let (agreed, reply) = settle(&offer, &wanted);
         responder.structure(&reply);
@@ -353,7 +359,7 @@ mod tests {
         }
         let settings = Settings::set("Y", "0").unwrap();
         let (mounted, channel) = Mounted::new().unwrap();
-        let opened = Session::open_with(channel, &wanted(), Transport::Auto, too_short);
+        let opened = Session::open_with(channel, |_| wanted(), Transport::Auto, too_short);
         drop(settings);
         let session = opened.unwrap();
         assert_eq!(session.in_use(), InUse::Device(WhyDevice::NotRegistered(Errno::INVAL)));
@@ -375,7 +381,7 @@ mod tests {
         }
         let settings = Settings::set("Y", "0").unwrap();
         let (_mounted, channel) = Mounted::new().unwrap();
-        let refused = Session::open_with(channel, &wanted(), Transport::IoUring, too_short);
+        let refused = Session::open_with(channel, |_| wanted(), Transport::IoUring, too_short);
         drop(settings);
         assert!(matches!(refused, Err(SessionError::NoIoUring(WhyDevice::NotRegistered(Errno::INVAL)))));
     }

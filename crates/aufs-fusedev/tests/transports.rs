@@ -275,7 +275,7 @@ fn fuse_clients_of_a_dropped_session_get_an_error() {
     for (switch, transport) in [("N", Transport::Device), ("Y", Transport::IoUring)] {
         let settings = Settings::set(switch, "0").unwrap();
         let (mounted, channel) = Mounted::new().unwrap();
-        let session = Session::open(channel, &wanted(), transport).unwrap();
+        let session = Session::open(channel, |_| wanted(), transport).unwrap();
         drop(settings);
         let mut client = reader_of(&mounted.path().join("slow"));
         thread::sleep(Duration::from_millis(50));

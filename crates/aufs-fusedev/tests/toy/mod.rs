@@ -123,7 +123,7 @@ impl Served {
     pub fn with(wanted: &Wanted, transport: Transport, readers: usize) -> Result<Self, SessionError> {
         let io = |error: io::Error| SessionError::Thread(error);
         let (mounted, channel) = Mounted::new().map_err(io)?;
-        let session = Session::open(channel, wanted, transport)?;
+        let session = Session::open(channel, |_| *wanted, transport)?;
         let toy = Arc::new(Toy::new(session.interrupts()));
         let (in_use, handler) = (session.in_use(), Arc::clone(&toy));
         let server = std::thread::Builder::new()
