@@ -1,5 +1,6 @@
 //! What a mount asks of the kernel, and which data mode comes of it; pure.
 
+use aufs_fusedev::abi::PAGE_LEN_BYTES;
 use aufs_fusedev::abi::flags::InitFlags;
 use aufs_fusedev::init::{Offer, RING_DEPTH, Wanted};
 use aufs_union::Union;
@@ -8,8 +9,12 @@ use aufs_union::branch::BranchIndex;
 use crate::options::{DataMode, ServeOptions};
 use crate::shared::REQUEST_LEN_BYTES_MAX;
 
-/// How far the kernel reads ahead where pages are its own; a request carries as much at most.
-pub(crate) const READ_AHEAD_LEN_BYTES: u32 = REQUEST_LEN_BYTES_MAX;
+/// How far the kernel reads ahead where pages are its own.
+pub(crate) const READ_AHEAD_LEN_BYTES: u32 = REQUEST_LEN_BYTES;
+/// Longest request on a host that was not told otherwise.
+const REQUEST_LEN_BYTES: u32 = 1 << 20;
+/// Where an administrator allows longer requests, in pages, since Linux 6.13.
+const PAGES_LIMIT: &str = "/proc/sys/fs/fuse/max_pages_limit";
 /// Read-aheads and delayed writes that may be on their way together.
 const BACKGROUND_MAX: u16 = 64;
 /// The most the kernel allows, so that branches may themselves lie on overlayfs.
@@ -26,6 +31,16 @@ pub(crate) struct Needs {
     is_host_root: bool,
     /// Every write finds a branch that takes it.
     is_top_writable: bool,
+    /// ACLs are extended attributes.
+    has_xattrs: bool,
+    request_len_bytes: u32,
+}
+
+/// Returns the length of requests to ask for, by the text of the kernel's limit.
+fn request_len_bytes(pages_limit: Option<&str>) -> u32 {
+    let pages: u32 = pages_limit.and_then(|it| it.trim().parse().ok()).unwrap_or(0);
+    let page_len_bytes = u32::try_from(PAGE_LEN_BYTES).unwrap_or(u32::MAX);
+    pages.saturating_mul(page_len_bytes).clamp(REQUEST_LEN_BYTES, REQUEST_LEN_BYTES_MAX)
 }
 
 impl Needs {
@@ -35,6 +50,8 @@ impl Needs {
             revalidates: options.revalidate,
             is_host_root: union.has_host_privilege(),
             is_top_writable: union.writable_branch() == Some(BranchIndex(0)),
+            has_xattrs: !options.no_xattrs,
+            request_len_bytes: request_len_bytes(std::fs::read_to_string(PAGES_LIMIT).ok().as_deref()),
         }
     }
 
@@ -80,16 +97,14 @@ impl Needs {
             | InitFlags::READDIRPLUS_AUTO
             | InitFlags::ASYNC_DIO
             | InitFlags::PARALLEL_DIROPS
-            | InitFlags::POSIX_ACL
             | InitFlags::ABORT_ERROR
             | InitFlags::CACHE_SYMLINKS
             | InitFlags::NO_OPENDIR_SUPPORT
             | InitFlags::HANDLE_KILLPRIV_V2
             | InitFlags::SETXATTR_EXT
             | InitFlags::HAS_EXPIRE_ONLY;
-        if self.revalidates {
-            flags |= InitFlags::AUTO_INVAL_DATA;
-        }
+        flags.set(InitFlags::AUTO_INVAL_DATA, self.revalidates);
+        flags.set(InitFlags::POSIX_ACL, self.has_xattrs);
         flags |= match self.mode(offer.flags) {
             // Never ATOMIC_O_TRUNC: the kernel would take truncations for done that no OPEN told the server of.
             // Never a late answer to a write that no branch may take.
@@ -102,7 +117,7 @@ impl Needs {
         };
         Wanted {
             flags,
-            request_len_bytes_max: REQUEST_LEN_BYTES_MAX,
+            request_len_bytes_max: self.request_len_bytes,
             readahead_len_bytes: READ_AHEAD_LEN_BYTES,
             background_max: BACKGROUND_MAX,
             stack_depth_max: STACK_DEPTH_MAX,
@@ -115,8 +130,14 @@ impl Needs {
 mod tests {
     use super::*;
 
-    const ROOT: Needs =
-        Needs { asked: DataMode::Auto, revalidates: false, is_host_root: true, is_top_writable: true };
+    const ROOT: Needs = Needs {
+        asked: DataMode::Auto,
+        revalidates: false,
+        is_host_root: true,
+        is_top_writable: true,
+        has_xattrs: true,
+        request_len_bytes: REQUEST_LEN_BYTES,
+    };
     const USER: Needs = Needs { is_host_root: false, ..ROOT };
 
     #[test]
@@ -133,6 +154,20 @@ mod tests {
             ("branches that change, no opens", Needs { revalidates: true, ..ROOT }, NoOpen, new, Cached),
         ] {
             assert_eq!(Needs { asked, ..needs }.mode(flags), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn requests_are_as_long_as_the_host_allows() {
+        for (limit, expected) in [
+            (None, 1 << 20),
+            (Some("256\n"), 1 << 20),
+            (Some("512\n"), 2 << 20),
+            (Some("65535\n"), REQUEST_LEN_BYTES_MAX),
+            (Some("1\n"), 1 << 20),
+            (Some("many"), 1 << 20),
+        ] {
+            assert_eq!(request_len_bytes(limit), expected, "{limit:?}");
         }
     }
 

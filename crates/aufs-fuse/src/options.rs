@@ -79,6 +79,8 @@ pub struct ServeOptions {
     pub revalidate: bool,
     /// Whether a request to flush is answered without flushing.
     pub volatile: bool,
+    /// Whether extended attributes are not shown; the union must agree.
+    pub no_xattrs: bool,
     /// How requests travel.
     pub transport: Transport,
     /// Flags of the mount.

@@ -34,6 +34,15 @@ impl Handler for Served {
             Operation::GetAttr(_) => self.getattr(number, it),
             Operation::SetAttr(args) => self.setattr(number, args, it),
             Operation::ReadLink => self.readlink(number, it),
+            // The kernel reports EOPNOTSUPP, and never asks again.
+            Operation::SetXattr { .. }
+            | Operation::GetXattr { .. }
+            | Operation::ListXattr(_)
+            | Operation::RemoveXattr { .. }
+                if self.shared.no_xattrs =>
+            {
+                it.error(Errno::NOSYS);
+            }
             Operation::SetXattr { name, value, flags, kills_sgid } => {
                 self.setxattr(number, name, value, *flags, *kills_sgid, it);
             }

@@ -126,7 +126,7 @@ impl Server {
                 since: Instant::now(),
             },
         };
-        let shared = Arc::new(Shared::new(union, data, options.volatile, wire));
+        let shared = Arc::new(Shared::new(union, data, options, wire));
         let watching = Arc::downgrade(&shared);
         shared.union.observe(move |change| {
             let Some(shared) = watching.upgrade() else { return };

@@ -20,12 +20,12 @@ use crate::copy_ups::CopyUps;
 use crate::handles::{Handle, Handles};
 use crate::numbers::{Numbered, Numbers};
 use crate::opens::Backings;
-use crate::options::DataMode;
+use crate::options::{DataMode, ServeOptions};
 use crate::recent::RecentFiles;
 use crate::workers::Workers;
 
-/// Largest single read or write.
-pub(crate) const REQUEST_LEN_BYTES_MAX: u32 = 1 << 20;
+/// Longest read, write or listing that is ever agreed on.
+pub(crate) const REQUEST_LEN_BYTES_MAX: u32 = 4 << 20;
 /// Largest file, read or write that is dealt with at once.
 const SHORT_LEN_BYTES: u64 = 64 << 10;
 /// Threads for what takes long.
@@ -44,6 +44,8 @@ pub(crate) struct Shared {
     pub(crate) data: DataMode,
     /// Whether a request to flush is answered without flushing.
     pub(crate) is_volatile: bool,
+    /// Whether extended attributes are not shown.
+    pub(crate) no_xattrs: bool,
     /// How long names and attributes keep.
     pub(crate) ttl: Ttl,
     pub(crate) stats: Arc<Stats>,
@@ -75,7 +77,7 @@ pub(crate) struct About {
 }
 
 impl Shared {
-    pub(crate) fn new(union: Union, data: DataMode, is_volatile: bool, wire: Wire) -> Self {
+    pub(crate) fn new(union: Union, data: DataMode, options: &ServeOptions, wire: Wire) -> Self {
         let spare_max = spare_descriptors();
         Self {
             numbers: Numbers::new(union.root()),
@@ -84,7 +86,8 @@ impl Shared {
             workers: Workers::new(WORKERS_MAX),
             backings: wire.backings,
             data,
-            is_volatile,
+            is_volatile: options.volatile,
+            no_xattrs: options.no_xattrs,
             ttl: if union.revalidates() { Ttl::NONE } else { Ttl::FOREVER },
             stats: wire.stats,
             interrupts: wire.interrupts,
@@ -132,7 +135,8 @@ impl Shared {
 
     /// Whether a change of a node copies so much first that others should not wait for it.
     pub(crate) fn copies_much(&self, numbered: &Numbered) -> bool {
-        numbered.is_long() && self.must_copy(&numbered.node)
+        // Where blocks are shared no bytes are copied, and a worker would only cost its waking.
+        numbered.is_long() && self.must_copy(&numbered.node) && !self.union.shares_blocks(&numbered.node)
     }
 
     fn must_copy(&self, node: &Arc<Node>) -> bool {

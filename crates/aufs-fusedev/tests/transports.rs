@@ -12,13 +12,16 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use aufs_fusedev::abi::opcode::Opcode;
 use aufs_fusedev::session::{Session, SessionError};
 use aufs_fusedev::transport::{InUse, Transport, WhyDevice};
 use aufs_testkit::needs::{Need, missing};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
-use self::toy::{BIG_LEN_BYTES, MANY, Mounted, Served, Settings, big_byte, wanted};
+use self::toy::{
+    BIG, BIG_LEN_BYTES, MANY, MANY_DIR, MANY_FIRST, Mounted, Served, Settings, big_byte, wanted,
+};
 
 const BOTH: [Transport; 2] = [Transport::Device, Transport::IoUring];
 /// What takes longer hangs.
@@ -235,6 +238,49 @@ fn fuse_an_aborted_connection_ends_the_server_and_all_clients() {
         toy.open_gate();
         until("the end of the workers", || toy.held.load(Ordering::SeqCst) == 0);
     }
+}
+
+#[test]
+fn fuse_what_the_kernel_is_told_is_outdated_is_asked_for_again() {
+    over_both(|served| {
+        let (path, node) = (served.path("many/name-5"), MANY_FIRST + 5);
+        let counts = || (served.count(Opcode::Lookup), served.count(Opcode::GetAttr));
+        let look = || assert!(fs::metadata(&path).unwrap().is_file());
+        look();
+        let known = counts();
+        look();
+        // `many` itself is not kept, so its lookup comes each time.
+        assert_eq!(counts(), (known.0 + 1, known.1), "the entry is kept");
+        for (what, told, lookups, getattrs) in [
+            ("attributes", served.notifier.attributes(node), 1, 1),
+            ("a name", served.notifier.name(MANY_DIR, "name-5".as_ref()), 2, 0),
+            ("a name that is gone", served.notifier.removed(MANY_DIR, node, "name-5".as_ref()), 2, 0),
+        ] {
+            told.unwrap();
+            let before = counts();
+            look();
+            assert_eq!(counts(), (before.0 + lookups, before.1 + getattrs), "{what}");
+        }
+        match served.notifier.all_names() {
+            Err(Errno::OPNOTSUPP) => println!("skipped: no epochs before Linux 6.16"),
+            told => {
+                told.unwrap();
+                let before = counts();
+                look();
+                assert_eq!(counts().0, before.0 + 2, "all names");
+            }
+        }
+        let (file, mut byte) = (File::open(served.path("big")).unwrap(), [0]);
+        let mut reads = || {
+            file.read_exact_at(&mut byte, 0).unwrap();
+            served.count(Opcode::Read)
+        };
+        let first = reads();
+        assert_eq!(reads(), first, "the page is kept");
+        served.notifier.content(BIG).unwrap();
+        assert!(first < reads(), "content");
+        assert_eq!(served.notifier.attributes(999), Err(Errno::NOENT), "a node the kernel never heard of");
+    });
 }
 
 #[test]

@@ -16,6 +16,7 @@ const LEN_BYTES_MAX: usize = 65_536;
 ///
 /// - [`NotMounted`](MountErrorKind::NotMounted): no file system is mounted there.
 /// - [`NotServed`](MountErrorKind::NotServed): it is none of our server's.
+/// - [`Speechless`](MountErrorKind::Speechless): it was mounted with `noxattr`.
 /// - [`DeadMount`](MountErrorKind::DeadMount): its server is gone.
 /// - else what `getxattr(2)` reports.
 pub fn ask(mountpoint: &Path, attribute: &str) -> Result<Vec<u8>, MountError> {
@@ -34,6 +35,7 @@ pub fn ask(mountpoint: &Path, attribute: &str) -> Result<Vec<u8>, MountError> {
         Err(rustix::io::Errno::NOTCONN | rustix::io::Errno::CONNABORTED) => {
             Err(failed(MountErrorKind::DeadMount))
         }
+        Err(rustix::io::Errno::OPNOTSUPP) => Err(failed(MountErrorKind::Speechless)),
         // An older server, or a branch's own answer.
         Err(rustix::io::Errno::NODATA) => Err(failed(MountErrorKind::NotServed { fs_type: entry.fs_type })),
         Err(errno) => {

@@ -156,6 +156,9 @@ pub enum MountErrorKind {
         /// Its errno.
         errno: Errno,
     },
+    /// The server answers by an attribute, and the mount has none.
+    #[error("mounted with noxattr, so its server cannot be asked; mount it without to see what it does")]
+    Speechless,
     /// What is mounted is none of our server's.
     #[error(
         "a mount of type {fs_type}, whose server does not tell about itself; name a mount of aufs over FUSE"
@@ -233,6 +236,7 @@ impl MountErrorKind {
             | Self::NotWritable(_)
             | Self::WorkdirElsewhere { .. }
             | Self::NotServed { .. }
+            | Self::Speechless
             | Self::NotMounted => ErrorClass::Refused,
             Self::Busy => ErrorClass::Busy,
             Self::Served { class, .. } => *class,
@@ -257,7 +261,7 @@ impl MountErrorKind {
             Self::NotDirectory => Some(Errno::ENOTDIR),
             Self::DeadMount => Some(Errno::ENOTCONN),
             Self::Busy => Some(Errno::EBUSY),
-            Self::NotMounted | Self::NotServed { .. } => Some(Errno::EINVAL),
+            Self::NotMounted | Self::NotServed { .. } | Self::Speechless => Some(Errno::EINVAL),
             Self::Server { error, .. } => error.raw_os_error().map(Errno::from_raw),
             Self::Served { errno, .. } => errno.map(Errno::from_raw),
             _ => None,

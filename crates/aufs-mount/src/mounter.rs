@@ -190,6 +190,9 @@ fn plan_for_kernel(stack: &BranchStack, options: &MountOptions) -> Result<Vec<Ke
     if options.volatile {
         return Err(cannot("it flushes when asked to"));
     }
+    if options.no_xattrs {
+        return Err(cannot("it keeps extended attributes"));
+    }
     if options.transport.is_some() {
         return Err(cannot("it needs no transport"));
     }

@@ -26,6 +26,7 @@ pub fn remount(mountpoint: &Path, options: &MountOptions) -> Result<(), MountErr
         (options.udba.is_some(), "udba="),
         (options.sync, "sync"),
         (options.volatile, "volatile"),
+        (options.no_xattrs, "noxattr"),
         (options.transport.is_some(), "transport="),
     ] {
         if is_set {

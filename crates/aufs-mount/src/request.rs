@@ -31,6 +31,8 @@ pub struct ServeRequest {
     pub sync: bool,
     /// Whether `fsync(2)` returns at once.
     pub volatile: bool,
+    /// Whether extended attributes are neither shown nor copied.
+    pub no_xattrs: bool,
     /// How requests travel.
     pub transport: Transport,
     /// Flags of the mount.
@@ -143,6 +145,7 @@ impl ServeRequest {
             revalidate: options.udba == Some(Udba::Reval),
             sync: options.sync,
             volatile: options.volatile,
+            no_xattrs: options.no_xattrs,
             transport: options.transport.unwrap_or_default(),
             flags: ServedFlags::new(&options.flags, Uid::effective().is_root()),
             log: log.map(HostPath::from),

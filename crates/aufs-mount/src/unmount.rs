@@ -51,7 +51,7 @@ pub fn unmount(mountpoint: &Path, options: &UnmountOptions) -> Result<(), MountE
     let path = resolve(mountpoint).map_err(failed)?;
     let entry = find(&path).map_err(failed)?;
     // A lazy unmount waits for nobody, least of all for a stuck server to say who it is.
-    let server = if entry.fs_type == FUSE_TYPE && !options.lazy { server_of(&path) } else { None };
+    let server = if entry.fs_type == FUSE_TYPE && !options.lazy { server_of(&path, &entry) } else { None };
     detach(&path, options.lazy).map_err(failed)?;
     match server {
         Some((pid, pidfd)) => {
@@ -132,12 +132,32 @@ pub(crate) fn find(path: &Path) -> Result<MountEntry, MountErrorKind> {
 }
 
 /// Takes hold of the process that serves the mount; none when it does not say, or is dead.
-fn server_of(path: &Path) -> Option<(i32, OwnedFd)> {
+fn server_of(path: &Path, entry: &MountEntry) -> Option<(i32, OwnedFd)> {
     let mut value = [0_u8; 16];
-    let len = rustix::fs::getxattr(path, SERVER_XATTR, &mut value[..]).ok()?;
-    let pid: i32 = std::str::from_utf8(value.get(..len)?).ok()?.parse().ok()?;
+    let pid: i32 = match rustix::fs::getxattr(path, SERVER_XATTR, &mut value[..]) {
+        Ok(len) => std::str::from_utf8(value.get(..len)?).ok()?.parse().ok()?,
+        // Mounted with `noxattr`, so the server cannot say; but the kernel knows who holds the connection.
+        Err(rustix::io::Errno::OPNOTSUPP) => holder_of(entry.device.1)?,
+        Err(_) => return None,
+    };
     let pidfd = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
     Some((pid, pidfd))
+}
+
+/// Finds the process that holds the FUSE connection of this minor device number.
+///
+/// Source: `fuse_dev_show_fdinfo` in `fs/fuse/dev.c`, since Linux 6.16.
+fn holder_of(connection: u32) -> Option<i32> {
+    let line = format!("fuse_connection:\t{connection}");
+    let holds = |pid: &i32| {
+        fs::read_dir(format!("/proc/{pid}/fdinfo")).is_ok_and(|infos| {
+            infos.flatten().any(|info| {
+                fs::read_to_string(info.path()).is_ok_and(|text| text.lines().any(|it| it == line))
+            })
+        })
+    };
+    let pids = fs::read_dir("/proc").ok()?.flatten();
+    pids.filter_map(|it| it.file_name().to_str()?.parse().ok()).find(holds)
 }
 
 /// Waits until the process ends; false when `wait` passes first.

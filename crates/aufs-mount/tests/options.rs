@@ -63,6 +63,7 @@ fn words_set_what_they_say() {
         ("data=cached", MountOptions { data: Some(DataMode::Cached), ..Default::default() }),
         ("udba=reval", MountOptions { udba: Some(Udba::Reval), ..Default::default() }),
         ("udba=reval,udba=none", MountOptions { udba: Some(Udba::None), ..Default::default() }),
+        ("noxattr", MountOptions { no_xattrs: true, ..Default::default() }),
         ("volatile", MountOptions { volatile: true, ..Default::default() }),
         ("transport=uring", MountOptions { transport: Some(Transport::Uring), ..Default::default() }),
         ("sync,dirperm1", MountOptions { sync: true, ..Default::default() }),
@@ -255,13 +256,14 @@ prop_compose! {
         udba in prop::option::of(prop_oneof![Just(Udba::None), Just(Udba::Reval)]),
         sync in any::<bool>(),
         volatile in any::<bool>(),
+        no_xattrs in any::<bool>(),
         transport in prop::option::of(prop_oneof![
             Just(Transport::Auto), Just(Transport::Device), Just(Transport::Uring)]),
         remount in any::<bool>(),
         flags in flags(),
     ) -> MountOptions {
         let branches = branches.into_iter().map(|(path, perm)| BranchSpec { path, perm }).collect();
-        MountOptions { branches, workdir, data, udba, sync, volatile, transport, remount, flags }
+        MountOptions { branches, workdir, data, udba, sync, volatile, no_xattrs, transport, remount, flags }
     }
 }
 

@@ -8,6 +8,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use aufs_host::copy::{Abandoned, CopyMethod, CopyPlan, copy_data};
 use aufs_host::draft::{Draft, Special};
@@ -96,6 +97,11 @@ impl Union {
         self.make_copy(node, keep, is_abandoned).during_on("copy up", node)
     }
 
+    /// Whether a copy of `node` will most likely share its blocks, and so take no time for its bytes.
+    pub fn shares_blocks(&self, node: &Node) -> bool {
+        self.branches[node.branch().as_usize()].shares_blocks.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn copy_node_up(&self, node: &Arc<Node>, keep: Keep) -> Outcome<bool> {
         if node.file_type() == FileType::Directory {
             return self.ensure_dir_up(node);
@@ -131,6 +137,8 @@ impl Union {
             phases.open_source_ns = stopwatch.lap_ns();
             let (copy, method) =
                 self.draft_of_file((&source, &stat), keep, is_abandoned, &mut stopwatch, &mut phases)?;
+            let shares_blocks = method == CopyMethod::Reflink;
+            self.branches[branch.as_usize()].shares_blocks.store(shares_blocks, Ordering::Relaxed);
             (copy, stat, Some(method))
         } else {
             let (copy, stat) = self.on_entry(node, |_, entry| self.draft_of(entry))?;

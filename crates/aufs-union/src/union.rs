@@ -3,7 +3,7 @@
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use aufs_host::entry::Entry;
@@ -44,6 +44,8 @@ pub(crate) struct Branch {
     pub(crate) root: Arc<OwnedFd>,
     pub(crate) honors_whiteouts: bool,
     pub(crate) device: u64,
+    /// Whether the last file that was copied up from here shares its blocks with the copy.
+    pub(crate) shares_blocks: AtomicBool,
 }
 
 type Observer = Box<dyn Fn(Change) + Send + Sync>;
@@ -281,5 +283,10 @@ fn open_branch(
         BranchPerm::ReadWrite if !is_writable => BranchPerm::ReadOnly { whiteouts: true },
         perm => perm,
     };
-    Ok(Branch { root: Arc::new(root), honors_whiteouts: perm.honors_whiteouts(), device: stat.st_dev })
+    Ok(Branch {
+        root: Arc::new(root),
+        honors_whiteouts: perm.honors_whiteouts(),
+        device: stat.st_dev,
+        shares_blocks: AtomicBool::new(false),
+    })
 }

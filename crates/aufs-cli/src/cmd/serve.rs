@@ -155,7 +155,7 @@ fn union_options(request: &ServeRequest) -> anyhow::Result<UnionOptions> {
         workdir: request.workdir.as_ref().map(|it| it.0.clone()),
         sync: request.sync,
         revalidate: request.revalidate,
-        no_xattrs: false,
+        no_xattrs: request.no_xattrs,
     })
 }
 
@@ -168,6 +168,7 @@ fn serve_options(request: &ServeRequest) -> anyhow::Result<ServeOptions> {
         data: request.data.as_str().parse()?,
         revalidate: request.revalidate,
         volatile: request.volatile,
+        no_xattrs: request.no_xattrs,
         transport: match request.transport {
             Transport::Auto => aufs_fuse::options::Transport::Auto,
             Transport::Device => aufs_fuse::options::Transport::Device,

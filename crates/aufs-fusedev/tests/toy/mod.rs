@@ -10,14 +10,17 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use aufs_fusedev::abi::flags::InitFlags;
+use aufs_fusedev::abi::opcode::Opcode;
 use aufs_fusedev::device::Channel;
 use aufs_fusedev::init::{RING_DEPTH, Wanted};
+use aufs_fusedev::notify::Notifier;
 use aufs_fusedev::session::{Session, SessionError};
+use aufs_fusedev::stats::Stats;
 use aufs_fusedev::transport::{InUse, Transport};
 use nix::fcntl::{Flock, FlockArg};
 use rustix::mount::{MountFlags, UnmountFlags};
 
-pub use self::tree::{BIG_LEN_BYTES, MANY, Toy, big_byte};
+pub use self::tree::{BIG, BIG_LEN_BYTES, MANY, MANY_DIR, MANY_FIRST, Toy, big_byte};
 
 /// What may be changed for the whole machine, while no other test depends on it.
 const SWITCH: &str = "/sys/module/fuse/parameters/enable_uring";
@@ -115,6 +118,8 @@ pub struct Served {
     pub mounted: Mounted,
     pub toy: Arc<Toy>,
     pub in_use: InUse,
+    pub notifier: Notifier,
+    stats: Arc<Stats>,
     server: Option<JoinHandle<Result<(), SessionError>>>,
 }
 
@@ -126,11 +131,12 @@ impl Served {
         let session = Session::open(channel, |_| *wanted, transport)?;
         let toy = Arc::new(Toy::new(session.interrupts()));
         let (in_use, handler) = (session.in_use(), Arc::clone(&toy));
+        let (notifier, stats) = (session.notifier(), Arc::clone(session.stats()));
         let server = std::thread::Builder::new()
             .name("toy-server".to_owned())
             .spawn(move || session.run(&handler, readers))
             .map_err(io)?;
-        Ok(Self { mounted, toy, in_use, server: Some(server) })
+        Ok(Self { mounted, toy, in_use, notifier, stats, server: Some(server) })
     }
 
     /// Serves over io_uring or the device, whatever the machine's settings are.
@@ -145,6 +151,11 @@ impl Served {
 
     pub fn path(&self, name: &str) -> std::path::PathBuf {
         self.mounted.path().join(name)
+    }
+
+    /// Returns how many requests of this kind were answered.
+    pub fn count(&self, opcode: Opcode) -> u64 {
+        self.stats.snapshot().iter().find(|it| it.opcode == opcode).map_or(0, |it| it.count)
     }
 
     /// Unmounts, and returns how serving ended.

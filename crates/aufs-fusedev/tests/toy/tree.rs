@@ -26,17 +26,17 @@ pub const MANY: u64 = 3000;
 /// A worker that nobody lets go on gives up after this.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-const BIG: u64 = 2;
+pub const BIG: u64 = 2;
 /// Reading it takes until the gate opens or the caller gets a signal.
 const SLOW: u64 = 3;
 /// Reading it panics.
 const PANIC: u64 = 4;
 /// Reading it drops the request unanswered.
 const LOST: u64 = 5;
-const MANY_DIR: u64 = 6;
+pub const MANY_DIR: u64 = 6;
 const FIXED: [(&str, u64); 5] =
     [("big", BIG), ("slow", SLOW), ("panic", PANIC), ("lost", LOST), ("many", MANY_DIR)];
-const MANY_FIRST: u64 = 1_000_000;
+pub const MANY_FIRST: u64 = 1_000_000;
 const CREATED_FIRST: u64 = 100;
 
 /// The byte of `big` at `offset`.
@@ -101,9 +101,11 @@ impl Toy {
         Attr { ino: node, size, mode, nlink: 1, blksize: 4096, ..Attr::new_zeroed() }
     }
 
-    /// An entry that the kernel may not keep, so that each call reaches the server.
+    /// An entry that the kernel may not keep, so that each call reaches the server; but for those of `many`.
     fn entry(&self, nodeid: u64) -> EntryOut {
-        EntryOut { nodeid, attr: self.attr(nodeid), ..EntryOut::new_zeroed() }
+        let keeps_s = if MANY_FIRST <= nodeid { 3600 } else { 0 };
+        let (entry_valid, attr_valid) = (keeps_s, keeps_s);
+        EntryOut { nodeid, entry_valid, attr_valid, attr: self.attr(nodeid), ..EntryOut::new_zeroed() }
     }
 
     fn list(&self, node: u64, args: &ReadIn) -> Listing {

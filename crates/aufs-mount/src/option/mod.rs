@@ -171,6 +171,8 @@ pub struct MountOptions {
     pub sync: bool,
     /// `volatile`: `fsync(2)` returns at once, and a crash of the host may take anything along.
     pub volatile: bool,
+    /// `noxattr`: extended attributes are neither shown nor copied up.
+    pub no_xattrs: bool,
     /// `transport=`.
     pub transport: Option<Transport>,
     /// `remount`: change a live mount instead of making one.

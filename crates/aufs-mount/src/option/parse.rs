@@ -242,6 +242,7 @@ impl OptionParser {
             }
             Does::Sync => self.options.sync = true,
             Does::Volatile => self.options.volatile = true,
+            Does::NoXattrs => self.options.no_xattrs = true,
             Does::Transport => {
                 let text = String::from_utf8_lossy(value);
                 self.options.transport = Some(text.parse().map_err(OptionErrorKind::Transport)?);

@@ -47,6 +47,7 @@ impl MountOptions {
             (flags.no_dir_atime, "nodiratime", "diratime"),
             (self.sync.then_some(true), "sync", ""),
             (self.volatile.then_some(true), "volatile", ""),
+            (self.no_xattrs.then_some(true), "noxattr", ""),
             (self.remount.then_some(true), "remount", ""),
             (flags.allow_other.then_some(true), "allow_other", ""),
         ] {

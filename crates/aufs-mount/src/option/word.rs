@@ -19,6 +19,8 @@ pub(super) enum Does {
     Sync,
     /// Nothing is flushed to disk on demand.
     Volatile,
+    /// Extended attributes are neither shown nor copied.
+    NoXattrs,
     /// How requests reach the server.
     Transport,
     /// On already.
@@ -65,6 +67,7 @@ const WORDS: &[(Does, &[&str])] = &[
     (Does::Udba, &["udba"]),
     (Does::Sync, &["sync"]),
     (Does::Volatile, &["volatile"]),
+    (Does::NoXattrs, &["noxattr"]),
     (Does::Transport, &["transport"]),
     (Does::DirPerm1, &["dirperm1"]),
     (Does::NoDirPerm1, &["nodirperm1"]),
