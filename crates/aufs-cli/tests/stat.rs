@@ -6,6 +6,7 @@ mod host;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use aufs_testkit::needs::Need::{Fuse, Root};
 use host::{Host, has, refused};
@@ -67,4 +68,28 @@ fn fuse_root_stat_names_what_it_cannot_ask() {
     assert!(code == REFUSED && line.contains("no such directory"), "{line}");
     let (code, line) = refused(&host.aufs(&["stat", "/proc"]).output().unwrap());
     assert!(code == REFUSED && line.contains("a mount of type proc"), "{line}");
+}
+
+#[test]
+fn fuse_root_without_attributes_none_are_shown_or_copied_and_unmounting_still_waits() {
+    if !has(&[Fuse, Root]) {
+        return;
+    }
+    let host = Host::new();
+    fs::write(host.path("l1/file"), "x").unwrap();
+    let set = Command::new("setfattr").args(["-n", "user.a", "-v", "1"]).arg(host.path("l1/file")).status();
+    assert!(set.unwrap().success());
+    let told = host.run(&["mount", "--json", "-o", &format!("{OPTIONS},noxattr"), "@/m"]);
+    let told: Value = serde_json::from_str(&told).unwrap();
+    let pid = i32::try_from(told["pid"].as_i64().unwrap()).unwrap();
+    let mut value = [0_u8; 8];
+    let shown = rustix::fs::getxattr(host.path("m/file"), "user.a", &mut value[..]);
+    assert_eq!(shown, Err(rustix::io::Errno::OPNOTSUPP));
+    fs::set_permissions(host.path("m/file"), fs::Permissions::from_mode(0o600)).unwrap();
+    let copied = rustix::fs::getxattr(host.path("u/file"), "user.a", &mut value[..]);
+    assert_eq!(copied, Err(rustix::io::Errno::NODATA));
+    let (code, line) = refused(&host.aufs(&["stat", "@/m"]).output().unwrap());
+    assert!(code == REFUSED && line.contains("noxattr"), "{line}");
+    host.run(&["umount", "@/m"]);
+    assert!(!host::is_running(pid), "umount returned before the server had ended");
 }
