@@ -155,3 +155,19 @@ fn fuse_root_a_full_disk_leaves_the_old_file_and_no_draft() {
         nix::mount::umount(&upper).unwrap();
     });
 }
+
+#[test]
+fn fuse_root_the_time_of_birth_is_the_branches() {
+    in_each_mode(|host, _| {
+        for name in ["file", "suid-lower"] {
+            let born = |path: std::path::PathBuf| fs::metadata(path).unwrap().created();
+            let on_branch =
+                ["l1", "l2"].map(|branch| host.path(branch).join(name)).into_iter().find(|it| it.exists());
+            let Ok(expected) = born(on_branch.unwrap()) else {
+                return println!("skipped: the file system of the branches knows no time of birth");
+            };
+            assert_eq!(born(host.path("m").join(name)).unwrap(), expected, "{name}");
+            assert_eq!(fs::metadata(host.path("m").join(name)).unwrap().mode() & 0o170_000, 0o100_000);
+        }
+    });
+}

@@ -1,11 +1,11 @@
 //! Attributes and errnos in the words of the protocol.
 
 use aufs_fusedev::abi::flags::SetAttrValid;
-use aufs_fusedev::abi::replies::{Attr as WireAttr, AttrOut, EntryOut};
+use aufs_fusedev::abi::replies::{Attr as WireAttr, AttrOut, EntryOut, Statx, StatxOut, StatxTime};
 use aufs_fusedev::abi::requests::SetAttrIn;
 use aufs_union::UnionError;
 use aufs_union::attr::{Attr, SetAttr, SetTime};
-use rustix::fs::Timespec;
+use rustix::fs::{StatxFlags, Timespec};
 use rustix::io::Errno;
 use tracing::{debug, warn};
 
@@ -46,6 +46,45 @@ pub(crate) fn wire_attr(attr: &Attr) -> WireAttr {
 /// Returns the answer to GETATTR and SETATTR.
 pub(crate) fn attr_out(attr: &Attr, ttl: Ttl) -> AttrOut {
     AttrOut { attr_valid: ttl.0, attr_valid_nsec: 0, dummy: 0, attr: wire_attr(attr) }
+}
+
+/// Returns the answer to STATX, which has the time of birth too where that is known.
+pub(crate) fn statx_out(attr: &Attr, born: Option<Timespec>, ttl: Ttl) -> StatxOut {
+    let time = |time: Timespec| StatxTime {
+        tv_sec: time.tv_sec,
+        tv_nsec: u32::try_from(time.tv_nsec).unwrap_or(0),
+        reserved: 0,
+    };
+    let known = StatxFlags::BASIC_STATS | born.map_or(StatxFlags::empty(), |_| StatxFlags::BTIME);
+    StatxOut {
+        attr_valid: ttl.0,
+        attr_valid_nsec: 0,
+        flags: 0,
+        spare: [0; 2],
+        stat: Statx {
+            mask: known.bits(),
+            blksize: attr.blksize_bytes,
+            attributes: 0,
+            nlink: attr.nlink,
+            uid: attr.uid,
+            gid: attr.gid,
+            mode: (attr.mode & 0xffff) as u16,
+            spare0: [0],
+            ino: attr.ino,
+            size: attr.len_bytes,
+            blocks: attr.blocks,
+            attributes_mask: 0,
+            atime: time(attr.atime),
+            btime: time(born.unwrap_or(Timespec { tv_sec: 0, tv_nsec: 0 })),
+            ctime: time(attr.ctime),
+            mtime: time(attr.mtime),
+            rdev_major: rustix::fs::major(attr.rdev),
+            rdev_minor: rustix::fs::minor(attr.rdev),
+            dev_major: 0,
+            dev_minor: 0,
+            spare2: [0; 14],
+        },
+    }
 }
 
 /// Returns the answer to LOOKUP and whatever makes an entry.

@@ -13,7 +13,7 @@ use aufs_union::{Node, UnionError};
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
-use crate::attr::{attr_out, changes_of, errno_of};
+use crate::attr::{attr_out, changes_of, errno_of, statx_out};
 use crate::numbers::Numbered;
 use crate::report::REPORT_XATTR;
 use crate::serve::Served;
@@ -38,6 +38,18 @@ impl Served {
                 let attr = self.shared.union.attributes(&numbered.node);
                 answer_attr(&self.shared, responder, &numbered, attr);
             }
+            Err(errno) => responder.error(errno),
+        }
+    }
+
+    pub(crate) fn statx(&self, number: u64, responder: Responder) {
+        let asked = self.shared.node(number).and_then(|numbered| {
+            let attr = self.shared.union.attributes(&numbered.node).map_err(|error| errno_of(&error))?;
+            let born = self.shared.union.birth_time(&numbered.node).map_err(|error| errno_of(&error))?;
+            Ok(statx_out(&attr, born, self.shared.attr_ttl(&numbered)))
+        });
+        match asked {
+            Ok(answer) => responder.structure(&answer),
             Err(errno) => responder.error(errno),
         }
     }

@@ -32,6 +32,7 @@ impl Handler for Served {
             }
 
             Operation::GetAttr(_) => self.getattr(number, it),
+            Operation::Statx(_) => self.statx(number, it),
             Operation::SetAttr(args) => self.setattr(number, args, it),
             Operation::ReadLink => self.readlink(number, it),
             // The kernel reports EOPNOTSUPP, and never asks again.

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Stat, Timestamps, Uid};
+use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Stat, StatxFlags, Timespec, Timestamps, Uid};
 use rustix::io::{self, Errno};
 
 use crate::chmod;
@@ -142,6 +142,24 @@ impl Entry<'_> {
             Self::Open(fd) => fs::futimens(fd, times),
             Self::Held(fd) => fs::utimensat(fs::CWD, proc_path(fd), times, AtFlags::empty()),
         }
+    }
+
+    /// Returns the time the file came to be, none where its file system does not know.
+    ///
+    /// # Errors
+    ///
+    /// What `statx(2)` reports.
+    pub fn birth_time(&self) -> io::Result<Option<Timespec>> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        let statx = match *self {
+            Self::At(dir, name) => fs::statx(dir, name, flags, StatxFlags::BTIME)?,
+            Self::Held(fd) | Self::Open(fd) => {
+                fs::statx(fd, "", flags | AtFlags::EMPTY_PATH, StatxFlags::BTIME)?
+            }
+        };
+        let time = statx.stx_btime;
+        let is_known = StatxFlags::from_bits_retain(statx.stx_mask).contains(StatxFlags::BTIME);
+        Ok(is_known.then(|| Timespec { tv_sec: time.tv_sec, tv_nsec: time.tv_nsec.into() }))
     }
 
     /// Reads the target of a symbolic link.

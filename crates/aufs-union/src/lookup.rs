@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use aufs_host::entry::Entry;
-use rustix::fs::{FileType, Stat};
+use rustix::fs::{FileType, Stat, Timespec};
 
 use crate::attr::Attr;
 use crate::branch::BranchIndex;
@@ -94,6 +94,15 @@ impl Union {
     /// What the branch reports.
     pub fn attributes(&self, node: &Arc<Node>) -> Result<Attr, UnionError> {
         self.read_attributes(node).during_on("stat", node)
+    }
+
+    /// Returns the time the entry came to be on its branch, none where that does not know: a copy is as old as its copying.
+    ///
+    /// # Errors
+    ///
+    /// What the branch reports.
+    pub fn birth_time(&self, node: &Arc<Node>) -> Result<Option<Timespec>, UnionError> {
+        self.on_entry(node, |_, entry| Ok(entry.birth_time()?)).during_on("stat", node)
     }
 
     pub(crate) fn read_attributes(&self, node: &Arc<Node>) -> Outcome<Attr> {
