@@ -151,14 +151,14 @@ impl Numbers {
         }
     }
 
-    /// Takes back `count` times that the kernel was told of `number`.
-    pub(crate) fn forget(&self, number: u64, count: u64) {
+    /// Takes back `count` times that the kernel was told of `number`; true when it knows it no more.
+    pub(crate) fn forget(&self, number: u64, count: u64) -> bool {
         let dropped = {
             let mut part = self.part(number).lock();
-            let Some(known) = part.by_number.get_mut(&number) else { return };
+            let Some(known) = part.by_number.get_mut(&number) else { return false };
             known.lookups = known.lookups.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
             if known.lookups != 0 || number == Node::ROOT_ID {
-                return;
+                return false;
             }
             let tag = known.node.server_tag();
             if tag.load(Ordering::Relaxed) == number {
@@ -168,7 +168,7 @@ impl Numbers {
             part.shrink();
             dropped
         };
-        drop(dropped); // Closing what a node holds is not for the time of the lock.
+        dropped.is_some() // Closing what a node holds is not for the time of the lock.
     }
 
     /// Whether `numbered` still is the present number of its node.

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use aufs_fusedev::abi::replies::EntryOut;
@@ -31,6 +32,9 @@ const SHORT_LEN_BYTES: u64 = 64 << 10;
 /// Threads for what takes long.
 const WORKERS_MAX: usize = 16;
 
+/// Forgotten nodes after which memory is given back: some 16 MB.
+const FORGOTTEN_PER_ROUND: u64 = 1 << 16;
+
 /// What all requests of a mount share.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -53,6 +57,8 @@ pub(crate) struct Shared {
     pub(crate) copy_ups: CopyUps,
     pub(crate) about: About,
     notifier: Notifier,
+    /// Nodes the kernel has forgotten.
+    forgotten: AtomicU64,
 }
 
 /// What a mount talks by.
@@ -94,6 +100,7 @@ impl Shared {
             copy_ups: CopyUps::default(),
             about: wire.about,
             notifier: wire.notifier,
+            forgotten: AtomicU64::new(0),
             union,
         }
     }
@@ -188,7 +195,11 @@ impl Shared {
     }
 
     pub(crate) fn forget(&self, number: u64, count: u64) {
-        self.numbers.forget(number, count);
+        if self.numbers.forget(number, count)
+            && (self.forgotten.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(FORGOTTEN_PER_ROUND)
+        {
+            self.workers.run(true, aufs_fusedev::memory::give_back);
+        }
         if self.data == DataMode::NoOpen {
             self.recent.forget(number);
         }

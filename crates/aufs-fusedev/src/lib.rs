@@ -8,6 +8,7 @@
 //! | [`request`] | bytes to typed requests; pure                                  |
 //! | [`reply`]   | typed replies to bytes, over whichever way the request came    |
 //! | [`listing`] | answers to READDIR; pure                                       |
+//! | [`memory`]  | gives memory back to the host                                  |
 //! | [`notify`]  | what the kernel keeps and should look at again                 |
 //! | [`session`] | reads requests and hands each to a [`session::Handler`]        |
 //! | [`transport`] | device or io_uring, and why                                   |
@@ -24,6 +25,7 @@ mod follow;
 pub mod init;
 pub mod interrupts;
 pub mod listing;
+pub mod memory;
 pub mod notify;
 pub mod reply;
 pub mod request;
