@@ -4,21 +4,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)] // Reason: the functions that tests share are no tests to clippy.
 
+mod common;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-/// Whether this test can run; says why not, and fails where root was required.
-fn is_root() -> bool {
-    if nix::unistd::geteuid().is_root() {
-        return true;
-    }
-    let required = std::env::var("REQUIRE").unwrap_or_default();
-    assert!(!required.split(',').any(|it| it == "root"), "REQUIRE names root, and this is not root");
-    println!("skipped: needs root");
-    false
-}
+use common::is_root;
 
 const MATRIX: &str = r#"
 name = "tiny"

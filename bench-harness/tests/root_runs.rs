@@ -4,22 +4,15 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)] // Reason: the functions that tests share are no tests to clippy.
 
+mod common;
+
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// Whether this test can run; says why not, and fails where root was required.
-fn is_root() -> bool {
-    if nix::unistd::geteuid().is_root() {
-        return true;
-    }
-    let required = std::env::var("REQUIRE").unwrap_or_default();
-    assert!(!required.split(',').any(|it| it == "root"), "REQUIRE names root, and this is not root");
-    println!("skipped: needs root");
-    false
-}
+use common::is_root;
 
 const MATRIX: &str = r#"
 name = "small"

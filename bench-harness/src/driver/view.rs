@@ -93,9 +93,8 @@ impl View {
             Holder::Nothing | Holder::Kernel => return None,
             Holder::Server(child) => i32::try_from(child.id()).ok()?,
             Holder::Aufs(_) => {
-                let mut value = [0; 32];
-                let len = rustix::fs::getxattr(&self.root, SERVER_XATTR, &mut value[..]).ok()?;
-                std::str::from_utf8(&value[..len]).ok()?.trim().parse().ok()?
+                let pid = aufs_mount::ask::ask(&self.root, SERVER_XATTR).ok()?;
+                std::str::from_utf8(&pid).ok()?.parse().ok()?
             }
         };
         procfs::process::Process::new(pid).ok()

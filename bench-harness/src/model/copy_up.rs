@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use rustix::fs::OFlags;
 
-use super::{Bed, Model, Timing};
+use super::{Bed, Model, Timing, close};
 use crate::error::{At as _, Result};
 use crate::host::elapsed_ns;
 use crate::layers::FileSpec;
@@ -27,11 +27,10 @@ pub(super) fn open_and_write(bed: &Bed<'_>, file: &FileSpec, offset: u64) -> Res
     let open = bed.open(file, OFlags::RDWR)?;
     let open_ns = elapsed_ns(start);
     let written = open.write_at(&stamp, offset);
-    // Closing reports what a delayed write met, which dropping would not.
-    let closed = nix::unistd::close(open);
+    let closed = close(open);
     let elapsed_ns = elapsed_ns(start);
     written.at("write", &file.path)?;
-    closed.map_err(std::io::Error::from).at("close", &file.path)?;
+    closed.at("close", &file.path)?;
     Ok(Timing { elapsed_ns, open_ns: Some(open_ns), metrics: Vec::new() })
 }
 

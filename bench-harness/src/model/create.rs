@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
 
-use super::{Bed, Lower, Model, Timing};
+use super::{Bed, Lower, Model, Timing, close};
 use crate::error::{At as _, Result};
 use crate::host::elapsed_ns;
 use crate::layers::FileSpec;
@@ -22,9 +22,12 @@ impl Bed<'_> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let start = Instant::now();
         let open = openat(self.root(), &file.path, flags, Mode::from_raw_mode(0o644));
-        let written = open.map(|it| File::from(it).write_all(content));
+        let mut open = open.map(File::from).at("create", &file.path)?;
+        let written = open.write_all(content);
+        let closed = close(open);
         let elapsed_ns = elapsed_ns(start);
-        written.at("create", &file.path)?.at("write", &file.path)?;
+        written.at("write", &file.path)?;
+        closed.at("close", &file.path)?;
         Ok(elapsed_ns)
     }
 

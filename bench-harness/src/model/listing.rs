@@ -1,8 +1,9 @@
 //! Listings by `getdents64(2)` with a buffer of 32 KiB, as the C library has, and no copies in between.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr, OsString};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use rustix::fs::{FileType, Mode, OFlags, RawDir, openat};
@@ -35,4 +36,9 @@ pub(super) fn list(
         }
     }
     Ok(())
+}
+
+/// Returns a name that outlives its listing.
+pub(super) fn name_of(entry: &CStr) -> OsString {
+    OsStr::from_bytes(entry.to_bytes()).to_owned()
 }

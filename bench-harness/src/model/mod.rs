@@ -29,7 +29,7 @@ mod write_sequential;
 use std::fmt;
 use std::fs::File;
 use std::io::Read as _;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -70,6 +70,11 @@ pub enum Lower {
     File,
     /// A tree of files for each sample.
     Tree(Shape),
+}
+
+/// Closes a file, and reports what a delayed write met, which dropping it would not.
+fn close(open: impl IntoRawFd) -> std::io::Result<()> {
+    nix::unistd::close(open.into_raw_fd()).map_err(std::io::Error::from)
 }
 
 /// What is done to a file.

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
 
-use super::{Bed, Lower, Model, Timing};
+use super::{Bed, Lower, Model, Timing, close};
 use crate::error::{At as _, BenchError, BenchErrorKind, Result};
 use crate::host::elapsed_ns;
 use crate::layers::FileSpec;
@@ -43,7 +43,7 @@ fn work(root: BorrowedFd<'_>, paths: &[PathBuf], len_bytes: u64) -> Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let open = openat(root, &fresh, flags, Mode::from_raw_mode(0o644)).at("create", &fresh)?;
         rustix::io::write(&open, &buffer[..len]).at("write", &fresh)?;
-        drop(open);
+        close(open).at("close", &fresh)?;
         unlinkat(root, &fresh, AtFlags::empty()).at("unlink", &fresh)?;
     }
     Ok(())

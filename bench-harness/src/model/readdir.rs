@@ -5,7 +5,7 @@ use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use super::listing::{list, open_dir};
+use super::listing::{list, name_of, open_dir};
 use super::{Bed, Lower, Model, Timing};
 use crate::cell::Cache;
 use crate::error::Result;
@@ -61,11 +61,10 @@ impl Model for Readdir {
     }
 
     fn check(&self, bed: &Bed<'_>, file: &FileSpec, _extent: Extent) -> Result<()> {
-        use std::os::unix::ffi::OsStrExt as _;
         let dir = open_dir(bed.root(), &file.path, &file.path)?;
         let mut found = BTreeSet::new();
         list(dir.as_fd(), &file.path, |name, _| {
-            found.insert(PathBuf::from(std::ffi::OsStr::from_bytes(name.to_bytes())));
+            found.insert(PathBuf::from(name_of(name)));
             Ok(())
         })?;
         let tree = Tree::new(file, Shape::Flat);

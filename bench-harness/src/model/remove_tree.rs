@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use rustix::fs::{AtFlags, FileType, unlinkat};
 
-use super::listing::{list, open_dir};
+use super::listing::{list, name_of, open_dir};
 use super::walk::DIRS;
 use super::{Bed, Lower, Model, Timing};
 use crate::error::{At as _, Result};
@@ -20,12 +20,11 @@ use crate::tree::{Shape, Tree};
 pub struct RemoveTree;
 
 fn remove(parent: BorrowedFd<'_>, name: &Path) -> Result<()> {
-    use std::os::unix::ffi::OsStrExt as _;
     let dir = open_dir(parent, name, name)?;
     let mut entries = Vec::new();
     // All names first: what is removed while a directory is read may be met or not.
     list(dir.as_fd(), name, |entry, kind| {
-        entries.push((std::ffi::OsStr::from_bytes(entry.to_bytes()).to_owned(), kind));
+        entries.push((name_of(entry), kind));
         Ok(())
     })?;
     for (entry, kind) in entries {

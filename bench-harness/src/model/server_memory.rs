@@ -3,7 +3,7 @@
 use std::os::fd::AsFd as _;
 use std::time::Instant;
 
-use super::walk::{DIRS, Met, walk};
+use super::walk::{DIRS, walk};
 use super::{Bed, Lower, Model, Timing};
 use crate::driver::{Driver, View};
 use crate::error::{BenchError, BenchErrorKind, Result};
@@ -48,10 +48,7 @@ impl Model for ServerMemory {
         let start = Instant::now();
         let met = walk(root.as_fd(), &file.path);
         let elapsed_ns = elapsed_ns(start);
-        let (met, expected) = (met?, Met::expected(file));
-        if met != expected {
-            return Err(bed.incorrect(file, format!("a walk met {met:?} instead of {expected:?}")));
-        }
+        bed.expect_met(file, met?)?;
         drop(root);
         let walked = memory(&view, view.server_pss_bytes())?;
         let resident = memory(&view, view.server_rss_bytes())?;

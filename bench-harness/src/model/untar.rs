@@ -16,8 +16,8 @@ use rustix::fs::{
 };
 
 use super::read_files::step_of;
-use super::walk::{DIRS, Met, walk};
-use super::{Bed, Lower, Model, Timing};
+use super::walk::{DIRS, walk};
+use super::{Bed, Lower, Model, Timing, close};
 use crate::error::{At as _, Result};
 use crate::host::elapsed_ns;
 use crate::layers::FileSpec;
@@ -59,7 +59,8 @@ fn unpack_file(bed: &Bed<'_>, path: &PathBuf, content: &[u8]) -> io::Result<()> 
     open.write_all(content)?;
     futimens(&open, &times())?;
     fchown(&open, Some(Uid::ROOT), Some(Gid::ROOT))?;
-    Ok(fchmod(&open, Mode::from_raw_mode(0o644))?)
+    fchmod(&open, Mode::from_raw_mode(0o644))?;
+    close(open)
 }
 
 fn unpack(bed: &Bed<'_>, archive: &Archive) -> Result<()> {
@@ -102,10 +103,7 @@ impl Model for Untar {
     }
 
     fn check(&self, bed: &Bed<'_>, file: &FileSpec, extent: Extent) -> Result<()> {
-        let (met, expected) = (walk(bed.root(), &file.path)?, Met::expected(file));
-        if met != expected {
-            return Err(bed.incorrect(file, format!("a walk met {met:?} instead of {expected:?}")));
-        }
+        bed.expect_met(file, walk(bed.root(), &file.path)?)?;
         let files = Tree::new(file, Shape::Dirs(DIRS)).files(&file.path);
         for (path, number) in files.iter().step_by(step_of(extent)) {
             bed.check_small(path, *number, file.len_bytes)?;

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use rustix::fs::{AtFlags, FileType, statat};
 
-use super::listing::{list, open_dir};
+use super::listing::{list, name_of, open_dir};
 use super::{Bed, Lower, Model, Timing};
 use crate::cell::Cache;
 use crate::error::{At as _, Result};
@@ -33,11 +33,16 @@ pub(super) struct Met {
     pub len_bytes: u64,
 }
 
-impl Met {
-    /// What a walk of `file` must meet.
-    pub(super) fn expected(file: &FileSpec) -> Self {
+impl Bed<'_> {
+    /// An error where a walk has not met what the tree `file` holds.
+    pub(super) fn expect_met(&self, file: &FileSpec, met: Met) -> Result<()> {
         let files = u64::from(file.entries);
-        Self { files, dirs: u64::from(file.entries.min(DIRS)), len_bytes: files * file.len_bytes }
+        let dirs = u64::from(file.entries.min(DIRS));
+        let expected = Met { files, dirs, len_bytes: files * file.len_bytes };
+        if met == expected {
+            return Ok(());
+        }
+        Err(self.incorrect(file, format!("a walk met {met:?} instead of {expected:?}")))
     }
 }
 
@@ -49,14 +54,13 @@ pub(super) fn walk(dir: BorrowedFd<'_>, path: &Path) -> Result<Met> {
 }
 
 fn visit(parent: BorrowedFd<'_>, name: &Path, met: &mut Met) -> Result<()> {
-    use std::os::unix::ffi::OsStrExt as _;
     let dir = open_dir(parent, name, name)?;
     let mut inner = Vec::new();
     list(dir.as_fd(), name, |entry, _| {
         let stat = statat(&dir, entry, AtFlags::SYMLINK_NOFOLLOW).at("stat entry of", name)?;
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
             met.dirs += 1;
-            inner.push(std::ffi::OsStr::from_bytes(entry.to_bytes()).to_owned());
+            inner.push(name_of(entry));
         } else {
             met.files += 1;
             met.len_bytes += u64::try_from(stat.st_size).unwrap_or_default();
@@ -90,10 +94,7 @@ impl Model for Walk {
         let start = Instant::now();
         let met = walk(bed.root(), &file.path);
         let elapsed_ns = elapsed_ns(start);
-        let (met, expected) = (met?, Met::expected(file));
-        if met != expected {
-            return Err(bed.incorrect(file, format!("a walk met {met:?} instead of {expected:?}")));
-        }
+        bed.expect_met(file, met?)?;
         Ok(elapsed_ns.into())
     }
 

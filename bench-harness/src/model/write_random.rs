@@ -6,7 +6,7 @@ use std::time::Instant;
 use rustix::fs::OFlags;
 
 use super::read_random::PAGE_BYTES;
-use super::{Bed, Model, Timing};
+use super::{Bed, Model, Timing, close};
 use crate::error::{At as _, Result};
 use crate::host::elapsed_ns;
 use crate::layers::FileSpec;
@@ -30,9 +30,10 @@ impl Model for WriteRandom {
         let (places, content) = (bed.places(file), bed.pattern.small(bed.written_number(file), PAGE_BYTES));
         let start = Instant::now();
         let written = places.iter().try_for_each(|at| open.write_all_at(&content, *at));
-        drop(open);
+        let closed = close(open);
         let elapsed_ns = elapsed_ns(start);
         written.at("write", &file.path)?;
+        closed.at("close", &file.path)?;
         Ok(elapsed_ns.into())
     }
 

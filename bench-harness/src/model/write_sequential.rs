@@ -7,7 +7,7 @@ use rustix::fs::OFlags;
 
 use super::copy_up::open_and_write;
 use super::read_sequential::STEP_BYTES;
-use super::{Bed, Model, Timing};
+use super::{Bed, Model, Timing, close};
 use crate::error::{At as _, Result};
 use crate::host::elapsed_ns;
 use crate::layers::FileSpec;
@@ -56,9 +56,10 @@ impl Model for WriteSequential {
             written = open.write_all_at(&buffer[..len], at);
             at += len as u64;
         }
-        drop(open);
+        let closed = close(open);
         let elapsed_ns = elapsed_ns(start);
         written.at("write", &file.path)?;
+        closed.at("close", &file.path)?;
         Ok(elapsed_ns.into())
     }
 

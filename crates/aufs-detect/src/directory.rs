@@ -92,9 +92,7 @@ fn trial_file(directory: &OwnedFd, path: &Path) -> Result<File, Errno> {
     let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
     match rustix::fs::openat(directory, c".", flags, Mode::RUSR | Mode::WUSR) {
         Ok(file) => Ok(File::from(file)),
-        Err(errno) if is_missing(errno) => {
-            tempfile::tempfile_in(path).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
-        }
+        Err(errno) if is_missing(errno) => tempfile::tempfile_in(path).map_err(aufs_host::errno_of),
         Err(errno) => Err(errno),
     }
 }

@@ -82,10 +82,7 @@ impl Served {
     }
 
     pub(crate) fn readlink(&self, number: u64, responder: Responder) {
-        let target = self.shared.node(number).and_then(|numbered| {
-            self.shared.union.read_link(&numbered.node).map_err(|error| errno_of(&error))
-        });
-        match target {
+        match self.shared.on_node(number, |node| self.shared.union.read_link(node)) {
             Ok(target) => responder.bytes(target.as_bytes()),
             Err(errno) => responder.error(errno),
         }
@@ -144,10 +141,7 @@ impl Served {
     }
 
     pub(crate) fn listxattr(&self, number: u64, size: u32, responder: Responder) {
-        let names = self.shared.node(number).and_then(|numbered| {
-            self.shared.union.xattr_names(&numbered.node).map_err(|error| errno_of(&error))
-        });
-        match names {
+        match self.shared.on_node(number, |node| self.shared.union.xattr_names(node)) {
             Ok(names) => {
                 let mut bytes = Vec::new();
                 for name in names {

@@ -11,9 +11,9 @@ use aufs_union::{DirEntry, Node};
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use crate::attr::{Ttl, bare_attr, errno_of};
+use crate::attr::{Ttl, bare_attr, errno_of, no_entry_out};
 use crate::serve::Served;
-use crate::shared::Shared;
+use crate::shared::{REQUEST_LEN_BYTES_MAX, Shared};
 
 /// Entries taken from the union at a time.
 const CHUNK: usize = 256;
@@ -40,7 +40,7 @@ impl Served {
         let (shared, args) = (Arc::clone(&self.shared), *args);
         // A directory is read whole before it is listed; a large one takes its time.
         self.shared.workers.run(!self.shared.union.is_indexed(&numbered.node), move || {
-            let mut listing = Listing::new(args.size.min(crate::shared::REQUEST_LEN_BYTES_MAX));
+            let mut listing = Listing::new(args.size.min(REQUEST_LEN_BYTES_MAX));
             match shared.list(&numbered.node, args.offset, with_entries, &mut listing) {
                 Ok(()) => responder.bytes(listing.as_bytes()),
                 Err(errno) => responder.error(errno),
@@ -54,9 +54,7 @@ impl Served {
         }
         let shared = Arc::clone(&self.shared);
         self.shared.workers.run(true, move || {
-            responder.done(shared.node(number).and_then(|numbered| {
-                shared.union.sync_directory(&numbered.node).map_err(|error| errno_of(&error))
-            }));
+            responder.done(shared.on_node(number, |node| shared.union.sync_directory(node)));
         });
     }
 }
@@ -129,5 +127,5 @@ impl Shared {
 /// An entry without a node number: the kernel takes the name and looks no further.
 fn nothing_known(it: &DirEntry) -> EntryOut {
     let mode = if it.file_type == FileType::Unknown { 0 } else { it.file_type.as_raw_mode() };
-    EntryOut { attr: bare_attr(it.ino, mode), ..crate::attr::no_entry_out(Ttl::NONE) }
+    EntryOut { attr: bare_attr(it.ino, mode), ..no_entry_out(Ttl::NONE) }
 }

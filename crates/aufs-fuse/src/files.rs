@@ -36,18 +36,15 @@ impl Served {
             // The kernel then sends MKNOD, which needs no RELEASE, and opens by itself.
             return responder.error(Errno::NOSYS);
         }
-        let made = self.shared.node(parent).and_then(|dir| {
-            let made = self.shared.union.create(&dir.node, name, args.mode, creator(caller, args.umask));
-            made.map_err(|error| errno_of(&error))
-        });
+        let creator = creator(caller, args.umask);
+        let made = self.shared.on_node(parent, |dir| self.shared.union.create(dir, name, args.mode, creator));
         self.answer_made(made, responder);
     }
 
     pub(crate) fn tmpfile(&self, parent: u64, args: &CreateIn, caller: Caller, responder: Responder) {
-        let made = self.shared.node(parent).and_then(|dir| {
-            let made = self.shared.union.create_nameless(&dir.node, args.mode, creator(caller, args.umask));
-            made.map_err(|error| errno_of(&error))
-        });
+        let creator = creator(caller, args.umask);
+        let made =
+            self.shared.on_node(parent, |dir| self.shared.union.create_nameless(dir, args.mode, creator));
         self.answer_made(made, responder);
     }
 
@@ -57,8 +54,11 @@ impl Served {
             Ok(made) => made,
             Err(errno) => return responder.error(errno),
         };
-        let numbered = self.shared.numbers.tell_of_new(&found.node);
-        let Some(opens) = self.shared.numbers.opens(numbered.number) else {
+        // What the kernel writes by itself it accounts for itself: it drops the attributes at each
+        // write, and a mapping needs a length first, which is set by SETATTR.
+        let entry = self.shared.tell_of_new(&found);
+        let number = entry.nodeid;
+        let Some(opens) = self.shared.numbers.opens(number) else {
             return responder.error(Errno::STALE);
         };
         let backing = self
@@ -66,15 +66,12 @@ impl Served {
             .passes()
             .then(|| opens.created(&self.shared.backings, &file, found.node.version()))
             .flatten();
-        let (is_passthrough, number) = (backing.is_some(), numbered.number);
+        let is_passthrough = backing.is_some();
         // The kernel reads and writes by itself; what else may come finds the file open, or opens it.
         let keeps = !is_passthrough || self.shared.handles.may_spare(number);
         let open = keeps.then(|| self.shared.union.open_created(&found.node, file));
         let handle = Handle::new(&found.node, opens, is_passthrough, is_passthrough, open);
         let handle = self.shared.handles.insert(handle);
-        // What the kernel writes by itself it accounts for itself: it drops the attributes at each
-        // write, and a mapping needs a length first, which is set by SETATTR.
-        let entry = crate::attr::entry_out(number, &found.attr, self.shared.ttl, self.shared.ttl);
         let open = match &backing {
             Some(backing) => opened(handle, OpenedFlags::PASSTHROUGH, backing.id()),
             None => opened(handle, self.shared.cache_flags(), 0),

@@ -79,11 +79,7 @@ impl Served {
             let what = New::Node(args.mode, host_device(args.rdev));
             return self.make(parent, name, what, creator, responder);
         }
-        let dir = match self.shared.node(parent) {
-            Ok(dir) => dir,
-            Err(errno) => return responder.error(errno),
-        };
-        match self.shared.union.create(&dir.node, name, args.mode, creator) {
+        match self.shared.on_node(parent, |dir| self.shared.union.create(dir, name, args.mode, creator)) {
             Ok((found, file)) => {
                 let entry = self.shared.tell_of_new(&found);
                 if self.shared.data == DataMode::NoOpen {
@@ -93,7 +89,7 @@ impl Served {
                 }
                 responder.structure(&entry);
             }
-            Err(error) => responder.error(errno_of(&error)),
+            Err(errno) => responder.error(errno),
         }
     }
 
@@ -108,17 +104,11 @@ impl Served {
     }
 
     pub(crate) fn unlink(&self, parent: u64, name: &OsStr, responder: Responder) {
-        let unlink = |dir: crate::numbers::Numbered| {
-            self.shared.union.unlink(&dir.node, name).map_err(|error| errno_of(&error))
-        };
-        responder.done(self.shared.node(parent).and_then(unlink));
+        responder.done(self.shared.on_node(parent, |dir| self.shared.union.unlink(dir, name)));
     }
 
     pub(crate) fn rmdir(&self, parent: u64, name: &OsStr, responder: Responder) {
-        let rmdir = |dir: crate::numbers::Numbered| {
-            self.shared.union.rmdir(&dir.node, name).map_err(|error| errno_of(&error))
-        };
-        responder.done(self.shared.node(parent).and_then(rmdir));
+        responder.done(self.shared.on_node(parent, |dir| self.shared.union.rmdir(dir, name)));
     }
 
     pub(crate) fn rename(&self, from: (u64, &OsStr), to: (u64, &OsStr), flags: u32, responder: Responder) {

@@ -184,6 +184,15 @@ impl Shared {
         file.map_err(|it| errno_of(&it))
     }
 
+    /// Runs `act` on the node the kernel calls `number`.
+    pub(crate) fn on_node<T>(
+        &self,
+        number: u64,
+        act: impl FnOnce(&Arc<Node>) -> Result<T, UnionError>,
+    ) -> Result<T, Errno> {
+        act(&self.node(number)?.node).map_err(|it| errno_of(&it))
+    }
+
     /// Runs `act` on the file a request means.
     pub(crate) fn on_file<T>(
         &self,
@@ -198,7 +207,7 @@ impl Shared {
         if self.numbers.forget(number, count)
             && (self.forgotten.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(FORGOTTEN_PER_ROUND)
         {
-            self.workers.run(true, aufs_fusedev::memory::give_back);
+            self.workers.run(true, Union::give_memory_back);
         }
         if self.data == DataMode::NoOpen {
             self.recent.forget(number);

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use aufs_host::errno_of;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::{self, Errno};
 
@@ -109,6 +110,5 @@ fn ioctl<T>(channel: &Channel, request: libc::c_ulong, argument: *const T) -> io
     if 0 <= result {
         return Ok(result);
     }
-    let error = std::io::Error::last_os_error();
-    Err(Errno::from_io_error(&error).unwrap_or(Errno::IO))
+    Err(errno_of(std::io::Error::last_os_error()))
 }

@@ -11,7 +11,7 @@ use std::fs;
 
 use tracing::debug;
 
-use crate::uring::cpus;
+use crate::cpus;
 
 /// Requests after which a reader that follows somebody looks around.
 const ROUND: u32 = 64;

@@ -8,7 +8,6 @@
 //! | [`request`] | bytes to typed requests; pure                                  |
 //! | [`reply`]   | typed replies to bytes, over whichever way the request came    |
 //! | [`listing`] | answers to READDIR; pure                                       |
-//! | [`memory`]  | gives memory back to the host                                  |
 //! | [`notify`]  | what the kernel keeps and should look at again                 |
 //! | [`session`] | reads requests and hands each to a [`session::Handler`]        |
 //! | [`transport`] | device or io_uring, and why                                   |
@@ -18,6 +17,7 @@
 //! Nothing here knows what a file system does with a request.
 
 pub mod abi;
+mod cpus;
 pub mod device;
 mod dispatch;
 mod dying;
@@ -25,7 +25,6 @@ mod follow;
 pub mod init;
 pub mod interrupts;
 pub mod listing;
-pub mod memory;
 pub mod notify;
 pub mod reply;
 pub mod request;

@@ -11,6 +11,7 @@ use zerocopy::{Immutable, IntoBytes};
 
 use crate::abi::opcode::Opcode;
 use crate::abi::replies::{EntryOut, GetXattrOut, LSeekOut, OpenOut, OutHeader, WriteOut};
+use crate::abi::requests::InHeader;
 use crate::device::Channel;
 use crate::stats::Stats;
 use crate::uring::Ticket;
@@ -40,15 +41,20 @@ thread_local! {
 }
 
 impl Responder {
-    /// Answers over the device.
-    pub(crate) fn by_device(channel: &Arc<Channel>, unique: u64, opcode: Opcode, stats: &Arc<Stats>) -> Self {
-        let route = if opcode.has_reply() { Route::Device(Arc::clone(channel)) } else { Route::Done };
-        Self { unique, opcode, started: Instant::now(), stats: Arc::clone(stats), route }
+    /// Answers the request of `header` over the device.
+    pub(crate) fn by_device(channel: &Arc<Channel>, header: &InHeader, stats: &Arc<Stats>) -> Self {
+        let has_reply = opcode_of(header).has_reply();
+        Self::new(header, stats, if has_reply { Route::Device(Arc::clone(channel)) } else { Route::Done })
     }
 
     /// Answers over a ring, whose entry waits for it even when the opcode has no answer.
-    pub(crate) fn by_ring(ticket: Ticket, unique: u64, opcode: Opcode, stats: &Arc<Stats>) -> Self {
-        Self { unique, opcode, started: Instant::now(), stats: Arc::clone(stats), route: Route::Ring(ticket) }
+    pub(crate) fn by_ring(ticket: Ticket, header: &InHeader, stats: &Arc<Stats>) -> Self {
+        Self::new(header, stats, Route::Ring(ticket))
+    }
+
+    fn new(header: &InHeader, stats: &Arc<Stats>, route: Route) -> Self {
+        let (unique, opcode) = (header.unique, opcode_of(header));
+        Self { unique, opcode, started: Instant::now(), stats: Arc::clone(stats), route }
     }
 
     /// Returns the number of the request, by which [`Interrupts`](crate::interrupts::Interrupts) know it.
@@ -173,6 +179,11 @@ impl Drop for Responder {
         warn!(unique = self.unique, opcode = self.opcode.as_str(), "a request was dropped unanswered");
         self.send(-Errno::IO.raw_os_error(), &[]);
     }
+}
+
+/// An opcode nobody knows counts as `ioctl`, for the kernel waits for an answer to that too.
+fn opcode_of(header: &InHeader) -> Opcode {
+    Opcode::from_number(header.opcode).unwrap_or(Opcode::IoCtl)
 }
 
 /// Most parts an answer has: a header and the two structures of CREATE.

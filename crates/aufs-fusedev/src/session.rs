@@ -9,7 +9,6 @@ use tracing::{debug, warn};
 
 use crate::abi::READ_BUFFER_LEN_BYTES_MIN;
 use crate::abi::flags::InitFlags;
-use crate::abi::opcode::Opcode;
 use crate::abi::requests::InHeader;
 use crate::device::Channel;
 use crate::dispatch::Dispatcher;
@@ -108,7 +107,7 @@ impl Session {
         let mut buffer = vec![0; READ_BUFFER_LEN_BYTES_MIN];
         let len_bytes = read(&channel, &mut buffer)?.ok_or(SessionError::Device(Errno::NODEV))?;
         let (header, rest) = parse_header(&buffer[..len_bytes]).map_err(|_| SessionError::NoInit)?;
-        let responder = Responder::by_device(&channel, header.unique, Opcode::Init, &stats);
+        let responder = Responder::by_device(&channel, &header, &stats);
         let offer = match read_offer(&header, rest) {
             Ok(offer) => offer,
             Err(error) => {
@@ -319,9 +318,7 @@ impl Reader {
     }
 
     fn dispatch(&self, handler: &dyn Handler, header: &InHeader, rest: &[u8]) {
-        // Without a known opcode the kernel still waits for an answer.
-        let opcode = Opcode::from_number(header.opcode).unwrap_or(Opcode::IoCtl);
-        let responder = Responder::by_device(&self.channel, header.unique, opcode, self.dispatcher.stats());
+        let responder = Responder::by_device(&self.channel, header, self.dispatcher.stats());
         self.dispatcher.dispatch(handler, header, Parts::Joined(rest), responder);
     }
 }

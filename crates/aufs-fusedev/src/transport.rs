@@ -71,7 +71,7 @@ impl fmt::Display for InUse {
 /// Threads that serve rings are bound to a CPU, and whatever they start inherits that: a worker
 /// calls this first, or all workers may share one CPU.
 pub fn run_on_any_cpu() {
-    if let Err(errno) = crate::uring::unpin() {
+    if let Err(errno) = crate::cpus::unpin() {
         tracing::debug!(%errno, "a worker stays bound to a CPU");
     }
 }
@@ -84,6 +84,6 @@ pub(crate) fn objection(transport: Transport) -> Option<WhyDevice> {
     match std::fs::read_to_string(SWITCH) {
         Ok(text) if text.trim() == "Y" => None,
         Ok(_) => Some(WhyDevice::SwitchedOff),
-        Err(error) => Some(WhyDevice::NoSwitch(Errno::from_io_error(&error).unwrap_or(Errno::IO))),
+        Err(error) => Some(WhyDevice::NoSwitch(aufs_host::errno_of(error))),
     }
 }

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::{self, Errno};
 
+use crate::errno::last_errno;
+
 /// Whether the kernel said that it has no such call (before 6.6).
 static IS_MISSING: AtomicBool = AtomicBool::new(false);
 
@@ -50,6 +52,5 @@ fn fchmodat2(dir: BorrowedFd<'_>, path: &CString, mode: u32, flags: i32) -> io::
     if result == 0 {
         return Ok(());
     }
-    let error = std::io::Error::last_os_error();
-    Err(Errno::from_io_error(&error).unwrap_or(Errno::IO))
+    Err(last_errno())
 }

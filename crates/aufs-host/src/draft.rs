@@ -13,6 +13,7 @@ use rustix::io::{self, Errno};
 use tracing::warn;
 
 use crate::entry::{Entry, open_directory};
+use crate::errno::errno_of;
 
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 
@@ -52,15 +53,13 @@ impl<'a> Draft<'a> {
     ///
     /// What `openat(2)` reports; `ENOSPC` and `EROFS` are the usual ones.
     pub fn file(dir: BorrowedFd<'a>, mode: u32) -> io::Result<Self> {
-        let mode = Mode::from_raw_mode(mode & 0o777);
-        let kind = match fs::openat(dir, ".", OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, mode) {
-            Ok(fd) => Kind::Nameless(File::from(fd)),
-            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
-                let name = fresh_name();
-                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
-                Kind::NamedFile(File::from(fs::openat(dir, &name, flags, mode)?), name)
-            }
-            Err(errno) => return Err(errno),
+        let mode = mode & 0o777;
+        let kind = if let Some(file) = nameless_file(dir, mode)? {
+            Kind::Nameless(file)
+        } else {
+            let name = fresh_name();
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
+            Kind::NamedFile(File::from(fs::openat(dir, &name, flags, Mode::from_raw_mode(mode))?), name)
         };
         Ok(Self { dir, kind, published: false })
     }
@@ -131,7 +130,7 @@ impl<'a> Draft<'a> {
     /// `EINVAL` when the draft is no regular file; what `dup(2)` reports.
     pub fn into_nameless(self) -> io::Result<File> {
         let file = self.as_file().ok_or(Errno::INVAL)?;
-        file.try_clone().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+        file.try_clone().map_err(errno_of)
     }
 }
 
@@ -148,6 +147,21 @@ impl Drop for Draft<'_> {
         if let Err(errno) = removed {
             warn!(%errno, "an abandoned draft stays behind until the next mount");
         }
+    }
+}
+
+/// Creates a file in `dir` that has no name, open for reading and writing; none where there are no such files.
+///
+/// # Errors
+///
+/// What `openat(2)` reports otherwise.
+pub fn nameless_file(dir: impl AsFd, mode: u32) -> io::Result<Option<File>> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    match fs::openat(dir, ".", flags, Mode::from_raw_mode(mode)) {
+        Ok(fd) => Ok(Some(File::from(fd))),
+        // So answer file systems, and kernels, that do not know the flag.
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => Ok(None),
+        Err(errno) => Err(errno),
     }
 }
 

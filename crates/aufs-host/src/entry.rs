@@ -9,10 +9,14 @@ use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Stat, StatxFlags, Timespec, Timestamps, Uid};
+use rustix::fs::{
+    self, AtFlags, FileType, Gid, Mode, OFlags, Stat, Statx, StatxAttributes, StatxFlags, Timespec,
+    Timestamps, Uid,
+};
 use rustix::io::{self, Errno};
 
 use crate::chmod;
+use crate::errno::errno_of;
 
 /// A host file; see the module.
 #[derive(Debug, Clone, Copy)]
@@ -82,7 +86,7 @@ impl Entry<'_> {
         match *self {
             Self::At(dir, name) => fs::openat(dir, name, flags | OFlags::NOFOLLOW, Mode::empty()),
             Self::Held(fd) | Self::Open(fd) if flags.contains(OFlags::PATH) => {
-                fd.try_clone_to_owned().map_err(into_errno)
+                fd.try_clone_to_owned().map_err(errno_of)
             }
             Self::Held(fd) | Self::Open(fd) => fs::open(proc_path(fd), flags, Mode::empty()),
         }
@@ -150,16 +154,28 @@ impl Entry<'_> {
     ///
     /// What `statx(2)` reports.
     pub fn birth_time(&self) -> io::Result<Option<Timespec>> {
-        let flags = AtFlags::SYMLINK_NOFOLLOW;
-        let statx = match *self {
-            Self::At(dir, name) => fs::statx(dir, name, flags, StatxFlags::BTIME)?,
-            Self::Held(fd) | Self::Open(fd) => {
-                fs::statx(fd, "", flags | AtFlags::EMPTY_PATH, StatxFlags::BTIME)?
-            }
-        };
+        let statx = self.statx(StatxFlags::BTIME)?;
         let time = statx.stx_btime;
         let is_known = StatxFlags::from_bits_retain(statx.stx_mask).contains(StatxFlags::BTIME);
         Ok(is_known.then(|| Timespec { tv_sec: time.tv_sec, tv_nsec: time.tv_nsec.into() }))
+    }
+
+    /// Whether the host protects the file by the immutable or append-only flag.
+    ///
+    /// # Errors
+    ///
+    /// What `statx(2)` reports.
+    pub fn is_immutable(&self) -> io::Result<bool> {
+        let attributes = self.statx(StatxFlags::TYPE)?.stx_attributes;
+        Ok(attributes.intersects(StatxAttributes::IMMUTABLE | StatxAttributes::APPEND))
+    }
+
+    fn statx(&self, wanted: StatxFlags) -> io::Result<Statx> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        match *self {
+            Self::At(dir, name) => fs::statx(dir, name, flags, wanted),
+            Self::Held(fd) | Self::Open(fd) => fs::statx(fd, "", flags | AtFlags::EMPTY_PATH, wanted),
+        }
     }
 
     /// Reads the target of a symbolic link.
@@ -218,10 +234,6 @@ pub(crate) enum Reach<'a> {
     Followed(CString),
     /// By a path whose last part must not be followed.
     Unfollowed(CString),
-}
-
-fn into_errno(error: std::io::Error) -> Errno {
-    Errno::from_io_error(&error).unwrap_or(Errno::IO)
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@ use std::mem::offset_of;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use rustix::fs::OFlags;
-use rustix::io::{self, Errno};
+use rustix::io;
+
+use crate::errno::last_errno;
 
 /// Longest handle of any file system, in bytes: `MAX_HANDLE_SZ` of `fcntl.h`.
 const LEN_BYTES_MAX: usize = 128;
@@ -77,14 +79,12 @@ impl FileHandle {
     }
 }
 
-fn last_errno() -> Errno {
-    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs::{self, File};
     use std::os::unix::fs::MetadataExt;
+
+    use rustix::io::Errno;
 
     use super::*;
 

@@ -11,6 +11,8 @@ use rustix::fs::{self, Mode, OFlags};
 use rustix::io::{self, Errno};
 use rustix::mount::{OpenTreeFlags, open_tree};
 
+use crate::errno::last_errno;
+
 /// A handle on a branch's root directory.
 #[derive(Debug)]
 pub struct Pinned {
@@ -94,8 +96,7 @@ fn set_mount_attributes(tree: &OwnedFd, attributes: u64) -> io::Result<()> {
     if result == 0 {
         return Ok(());
     }
-    let error = std::io::Error::last_os_error();
-    Err(Errno::from_io_error(&error).unwrap_or(Errno::IO))
+    Err(last_errno())
 }
 
 /// The access-time bits are one field of several values, which must be cleared whole to set one.

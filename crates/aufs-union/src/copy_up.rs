@@ -406,17 +406,9 @@ impl Union {
         if spot.is_named(dir, name).is_none() {
             return Err(UnionErrorKind::NotFound);
         }
-        let linked = match (&spot.held, spot.primary().cloned()) {
-            (Some(held), _) => Entry::Held(held.as_fd()).link(&parent, name),
-            (None, Some(primary)) => {
-                let source = self.dir_handle(&primary.dir, target)?;
-                Entry::At(source.as_fd(), &primary.name).link(&parent, name)
-            }
-            (None, None) => return Err(UnionErrorKind::NotFound),
-        };
-        match linked {
-            Ok(()) | Err(Errno::EXIST) => spot.name_is_on(dir, name, target),
-            Err(errno) => return Err(errno.into()),
+        match self.link_bytes(&spot, &parent, name) {
+            Ok(()) | Err(UnionErrorKind::Branch(Errno::EXIST)) => spot.name_is_on(dir, name, target),
+            Err(kind) => return Err(kind),
         }
         spot.held = None;
         Self::note(&mut state, |index| index.put_entry(name, target, node.file_type(), node.ino()));

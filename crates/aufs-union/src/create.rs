@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use aufs_host::draft::nameless_file;
 use aufs_host::entry::{Entry, open_directory};
 use aufs_host::xattr;
 use parking_lot::MutexGuard;
@@ -165,14 +166,7 @@ impl Union {
         let shared_name = place.state.index.shared_name(name);
         let attr = {
             let mut spot = node.spot.write();
-            match (&spot.held, spot.primary().cloned()) {
-                (Some(held), _) => Entry::Held(held.as_fd()).link(&place.parent, name)?,
-                (None, Some(primary)) => {
-                    let source = self.dir_handle(&primary.dir, target)?;
-                    Entry::At(source.as_fd(), &primary.name).link(&place.parent, name)?;
-                }
-                (None, None) => return Err(UnionErrorKind::NotFound),
-            }
+            self.link_bytes(&spot, &place.parent, name)?;
             spot.held = None;
             spot.names.push(Name { dir: Arc::clone(dir), name: shared_name.clone(), branch: target });
             let stat = Entry::At(place.parent.as_fd(), name).stat()?;
@@ -183,6 +177,16 @@ impl Union {
         place.state.index.adopt(&shared_name, node);
         self.unmark(name, &mut place, node)?;
         Ok(Found { node: Arc::clone(node), attr })
+    }
+
+    /// Gives the file at `spot`, which lies on the writable branch, one more name there.
+    pub(crate) fn link_bytes(&self, spot: &Spot, parent: &OwnedFd, name: &OsStr) -> Outcome<()> {
+        if let Some(held) = &spot.held {
+            return Ok(Entry::Held(held.as_fd()).link(parent, name)?);
+        }
+        let primary = spot.primary().ok_or(UnionErrorKind::NotFound)?;
+        let source = self.dir_handle(&primary.dir, self.writable()?.index)?;
+        Ok(Entry::At(source.as_fd(), &primary.name).link(parent, name)?)
     }
 
     /// Locks `dir`, on the writable branch too, when nothing is shown under `name`.
@@ -216,13 +220,10 @@ impl Union {
     fn settle(&self, dir: &Arc<Node>, name: &OsStr, stat: &Stat, place: &mut Place<'_>) -> Outcome<Found> {
         let target = self.writable()?.index;
         let file_type = FileType::from_raw_mode(stat.st_mode);
-        self.origins.remove(&(stat.st_dev, stat.st_ino)); // The host reuses numbers.
         let shared_name = place.state.index.shared_name(name);
         let own = Name { dir: Arc::clone(dir), name: shared_name.clone(), branch: target };
         let spot = Spot { branch: target, names: vec![own], held: None };
-        let branches = if file_type == FileType::Directory { vec![target] } else { Vec::new() };
-        let ino = self.own_number(stat.st_dev, stat.st_ino);
-        let node = Arc::new(Node::new(self.next_id(), ino, file_type, spot, branches));
+        let node = self.new_node(stat, spot);
         if file_type == FileType::Directory {
             let mut inside = node.lock_dir()?;
             inside.is_indexed = !self.revalidate; // There is nothing to read in it yet.
@@ -232,6 +233,15 @@ impl Union {
         self.unmark(name, place, &node)?;
         let attr = self.attr_of(&node, stat);
         Ok(Found { node, attr })
+    }
+
+    /// Makes a node of an entry that was just created on the branch of `spot`.
+    pub(crate) fn new_node(&self, stat: &Stat, spot: Spot) -> Arc<Node> {
+        self.origins.remove(&(stat.st_dev, stat.st_ino)); // The host reuses numbers.
+        let file_type = FileType::from_raw_mode(stat.st_mode);
+        let branches = if file_type == FileType::Directory { vec![spot.branch] } else { Vec::new() };
+        let ino = self.own_number(stat.st_dev, stat.st_ino);
+        Arc::new(Node::new(self.next_id(), ino, file_type, spot, branches))
     }
 
     fn unmark(&self, name: &OsStr, place: &mut Place<'_>, node: &Arc<Node>) -> Outcome<()> {
@@ -292,22 +302,15 @@ impl Union {
 
 /// Creates a regular file that has its owner before it has its name.
 fn publish_file(parent: &OwnedFd, name: &OsStr, mode: u32, uid: u32, group: Option<u32>) -> io::Result<File> {
-    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    match fs::openat(parent, ".", flags, Mode::from_raw_mode(mode)) {
-        Ok(fd) => {
-            let entry = Entry::Open(fd.as_fd());
-            give_owner(entry, uid, group, mode)?;
-            entry.link(parent, name)?;
-            Ok(File::from(fd))
-        }
-        // No nameless files here.
-        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
-            let file = create_named(parent, name, mode)?;
-            give_owner(Entry::Open(file.as_fd()), uid, group, mode)?;
-            Ok(file)
-        }
-        Err(errno) => Err(errno),
+    if let Some(file) = nameless_file(parent, mode)? {
+        let entry = Entry::Open(file.as_fd());
+        give_owner(entry, uid, group, mode)?;
+        entry.link(parent, name)?;
+        return Ok(file);
     }
+    let file = create_named(parent, name, mode)?;
+    give_owner(Entry::Open(file.as_fd()), uid, group, mode)?;
+    Ok(file)
 }
 
 fn create_named(parent: &OwnedFd, name: &OsStr, mode: u32) -> io::Result<File> {

@@ -41,9 +41,7 @@ impl Union {
     fn find(&self, dir: &Arc<Node>, name: &OsStr) -> Outcome<Option<Found>> {
         names::check(name)?;
         let mut state = dir.lock_dir()?;
-        if !self.revalidate
-            && let Some(node) = state.index.child(name)
-        {
+        if let Some(node) = self.known(&state, name) {
             drop(state); // Others need not wait for the host to answer.
             self.tally.known_names.increment();
             let attr = self.read_attributes(&node)?;
@@ -52,15 +50,18 @@ impl Union {
         self.find_locked(dir, &mut state, name)
     }
 
+    /// Returns the node known under `name`, where branches do not change behind it.
+    fn known(&self, state: &DirState, name: &OsStr) -> Option<Arc<Node>> {
+        if self.revalidate { None } else { state.index.child(name) }
+    }
+
     pub(crate) fn find_locked(
         &self,
         dir: &Arc<Node>,
         state: &mut DirState,
         name: &OsStr,
     ) -> Outcome<Option<Found>> {
-        if !self.revalidate
-            && let Some(node) = state.index.child(name)
-        {
+        if let Some(node) = self.known(state, name) {
             self.tally.known_names.increment();
             let attr = self.read_attributes(&node)?;
             return Ok(Some(Found { node, attr }));
@@ -81,9 +82,9 @@ impl Union {
         name: &OsStr,
         gathered: &Gathered,
     ) -> Outcome<Arc<Node>> {
-        match state.index.child(name) {
-            Some(node) if !self.revalidate => Ok(node),
-            _ => Ok(self.adopt(dir, state, name, shown(&gathered.held), gathered.top)?.node),
+        match self.known(state, name) {
+            Some(node) => Ok(node),
+            None => Ok(self.adopt(dir, state, name, shown(&gathered.held), gathered.top)?.node),
         }
     }
 

@@ -4,8 +4,9 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
+use aufs_host::draft::nameless_file;
 use aufs_host::entry::Entry;
-use rustix::fs::{self, FileType, Mode, OFlags};
+use rustix::fs;
 use rustix::io::Errno;
 
 use crate::attr::Creator;
@@ -51,22 +52,14 @@ impl Union {
             let group = self.group_of_new(&mut state, &parent, creator)?;
             (parent, mode, group)
         };
-        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        let file = match self.with_room(|| fs::openat(&parent, ".", flags, Mode::from_raw_mode(mode))) {
-            Ok(fd) => File::from(fd),
-            // So answer file systems, and kernels, that do not know the flag.
-            Err(Errno::ISDIR | Errno::INVAL) => return Err(Errno::OPNOTSUPP.into()),
-            Err(errno) => return Err(errno.into()),
-        };
+        let file = self.with_room(|| nameless_file(&parent, mode))?.ok_or(Errno::OPNOTSUPP)?;
         if !self.is_ours(creator) {
             give_owner(Entry::Open(file.as_fd()), creator.uid, group, mode)?;
         }
         let stat = fs::fstat(&file)?;
-        self.origins.remove(&(stat.st_dev, stat.st_ino)); // The host reuses numbers.
         let held = self.with_room(|| rustix::io::fcntl_dupfd_cloexec(&file, 0))?;
         let spot = Spot { branch: target, names: Vec::new(), held: Some(Arc::new(held)) };
-        let ino = self.own_number(stat.st_dev, stat.st_ino);
-        let node = Arc::new(Node::new(self.next_id(), ino, FileType::RegularFile, spot, Vec::new()));
+        let node = self.new_node(&stat, spot);
         let attr = self.attr_of(&node, &stat);
         Ok((Found { node, attr }, file))
     }

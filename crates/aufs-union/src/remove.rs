@@ -95,11 +95,10 @@ impl Union {
             self.detach_directory(dir, &mut state, name, &node, &mut inside, removal)?;
             return Ok(Some(()));
         }
+        self.refuse_immutable(&node)?;
         if removal.needs_marker && !state.branches.contains(&target) {
-            self.refuse_immutable(&node)?;
             return Ok(None);
         }
-        self.refuse_immutable(&node)?;
         let parent = self.dir_handle(dir, target)?;
         self.put_marker_for(&mut state, &parent, name, removal)?;
         self.detach_file(dir, &mut state, &parent, name, &node, removal)?;
@@ -112,7 +111,7 @@ impl Union {
             return Ok(()); // The host itself refuses.
         }
         self.on_entry(node, |_, entry| {
-            if is_immutable(entry)? { Err(UnionErrorKind::Branch(Errno::PERM)) } else { Ok(()) }
+            if entry.is_immutable()? { Err(UnionErrorKind::Branch(Errno::PERM)) } else { Ok(()) }
         })
     }
 
@@ -247,19 +246,6 @@ impl Union {
         Self::note(state, |index| index.take_entry(name, target));
         Ok(())
     }
-}
-
-/// Whether the host protects `entry` by the immutable or append-only flag.
-fn is_immutable(entry: Entry<'_>) -> Outcome<bool> {
-    use rustix::fs::{StatxAttributes, StatxFlags};
-    let flags = AtFlags::SYMLINK_NOFOLLOW;
-    let statx = match entry {
-        Entry::At(dir, name) => fs::statx(dir, name, flags, StatxFlags::TYPE)?,
-        Entry::Held(fd) | Entry::Open(fd) => {
-            fs::statx(fd, "", flags | AtFlags::EMPTY_PATH, StatxFlags::TYPE)?
-        }
-    };
-    Ok(statx.stx_attributes.intersects(StatxAttributes::IMMUTABLE | StatxAttributes::APPEND))
 }
 
 #[cfg(test)]

@@ -179,6 +179,11 @@ impl Union {
         }
     }
 
+    /// Gives memory of nodes that are gone back to the host; may take some milliseconds.
+    pub fn give_memory_back() {
+        aufs_host::memory::give_back();
+    }
+
     pub(crate) fn attributes_changed(&self, node: &Node) {
         self.tell(Change::Attributes { server_tag: node.server_tag().load(Ordering::Relaxed) });
     }

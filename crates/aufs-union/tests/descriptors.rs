@@ -4,35 +4,21 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot prepare its tree has failed")]
 
+mod stack;
+
 use std::ffi::OsStr;
 use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 
-use aufs_union::branch::{BranchPerm, BranchSpec};
-use aufs_union::{Keep, Node, Union, UnionOptions};
+use aufs_union::{Keep, Node, Union};
 use rustix::process::{Resource, Rlimit, setrlimit};
+
+use stack::options;
 
 const LIMIT: u64 = 256;
 const BRANCHES: usize = 64;
 const TOPS: usize = 50;
 const DIRECTORIES: usize = 100;
-
-fn options(base: &Path, branches: usize) -> UnionOptions {
-    let spec = |index: usize| {
-        let path = base.join(format!("b{index}"));
-        fs::create_dir_all(&path).unwrap();
-        let perm = if index == 0 { BranchPerm::ReadWrite } else { BranchPerm::ReadOnly { whiteouts: true } };
-        BranchSpec { path, perm }
-    };
-    UnionOptions {
-        stack: (0..branches).map(spec).collect(),
-        workdir: None,
-        sync: false,
-        revalidate: false,
-        no_xattrs: false,
-    }
-}
 
 fn child(union: &Union, dir: &Arc<Node>, name: &str) -> Arc<Node> {
     union.lookup(dir, OsStr::new(name)).unwrap().unwrap().node
@@ -42,7 +28,7 @@ fn child(union: &Union, dir: &Arc<Node>, name: &str) -> Arc<Node> {
 fn many_directories_over_many_branches_need_few_descriptors() {
     setrlimit(Resource::Nofile, Rlimit { current: Some(LIMIT), maximum: Some(LIMIT) }).unwrap();
     let base = tempfile::tempdir().unwrap();
-    let options_for = |branches| options(base.path(), branches);
+    let options_for = |branches| options(base.path(), branches - 1);
     let error = Union::open(&options_for(LIMIT as usize)).unwrap_err();
     assert_eq!(error.errno(), rustix::io::Errno::MFILE);
     assert!(error.to_string().contains("at least 336 open files"), "{error}");

@@ -4,14 +4,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot prepare its tree has failed")]
 
+mod stack;
+
 use std::alloc::System;
 use std::ffi::OsStr;
 use std::fs;
 use std::sync::Arc;
 
-use aufs_union::branch::{BranchPerm, BranchSpec};
-use aufs_union::{Node, Union, UnionOptions};
+use aufs_union::{Node, Union};
 use cap::Cap;
+
+use stack::options;
 
 #[global_allocator]
 static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
@@ -37,24 +40,14 @@ fn walk(union: &Union) -> Vec<Arc<Node>> {
 #[test]
 fn a_known_file_costs_little_and_nothing_once_it_is_forgotten() {
     let base = tempfile::tempdir().unwrap();
-    let stack = ["b0", "b1"].map(|name| BranchSpec {
-        path: base.path().join(name),
-        perm: if name == "b0" { BranchPerm::ReadWrite } else { BranchPerm::ReadOnly { whiteouts: true } },
-    });
+    let options = options(base.path(), 1);
     for directory in 0..DIRECTORIES {
-        let branch = stack[directory % 2].path.join(format!("d{directory}"));
+        let branch = options.stack[directory % 2].path.join(format!("d{directory}"));
         fs::create_dir_all(&branch).unwrap();
         for file in 0..FILES {
             fs::write(branch.join(format!("file-{file}.txt")), "").unwrap();
         }
     }
-    let options = UnionOptions {
-        stack: stack.to_vec(),
-        workdir: None,
-        sync: false,
-        revalidate: false,
-        no_xattrs: false,
-    };
     let union = Union::open(&options).unwrap();
     let before = ALLOCATOR.allocated();
     let nodes = walk(&union);

@@ -2,33 +2,24 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot prepare its tree has failed")]
 
+mod stack;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use aufs_union::attr::{Creator, SetAttr, SetTime};
-use aufs_union::branch::{BranchPerm, BranchSpec};
 use aufs_union::{Change, CopyUpReport, Found, Keep, Node, Union, UnionOptions};
 use rustix::fs::{FileType, Timespec, XattrFlags};
+
+use stack::{open, options};
 
 fn me() -> Creator {
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     Creator { uid, gid, umask: 0o022 }
-}
-
-fn open(base: &Path) -> Union {
-    let mut stack = Vec::new();
-    for (name, perm) in [("b0", BranchPerm::ReadWrite), ("b1", BranchPerm::ReadOnly { whiteouts: true })] {
-        let path = base.join(name);
-        fs::create_dir_all(&path).unwrap();
-        stack.push(BranchSpec { path, perm });
-    }
-    Union::open(&UnionOptions { stack, workdir: None, sync: false, revalidate: false, no_xattrs: false })
-        .unwrap()
 }
 
 fn find(union: &Union, path: &str) -> Option<Found> {
@@ -43,7 +34,7 @@ fn find(union: &Union, path: &str) -> Option<Found> {
 fn a_nameless_file_works_and_goes_with_its_last_user() {
     let base = tempfile::tempdir().unwrap();
     fs::create_dir_all(base.path().join("b1/d")).unwrap();
-    let union = open(base.path());
+    let union = open(base.path(), 1);
     let dir = find(&union, "d").unwrap().node;
     let (found, file) = match union.create_nameless(&dir, 0o666, me()) {
         Err(error) if error.errno() == rustix::io::Errno::OPNOTSUPP => {
@@ -74,7 +65,7 @@ fn a_nameless_file_works_and_goes_with_its_last_user() {
 #[test]
 fn a_nameless_file_can_be_given_a_name() {
     let base = tempfile::tempdir().unwrap();
-    let union = open(base.path());
+    let union = open(base.path(), 1);
     let (found, mut file) = match union.create_nameless(union.root(), 0o640, me()) {
         Err(error) if error.errno() == rustix::io::Errno::OPNOTSUPP => {
             return eprintln!("skipped: no nameless files on this file system");
@@ -95,7 +86,7 @@ fn a_nameless_file_can_be_given_a_name() {
 #[test]
 fn attributes_change_through_a_descriptor_also_where_the_name_leads_nowhere() {
     let base = tempfile::tempdir().unwrap();
-    let union = open(base.path());
+    let union = open(base.path(), 1);
     let (found, file) = union.create(union.root(), OsStr::new("f"), 0o644, me()).unwrap();
     let open = union.open_created(&found.node, file);
     // Behind the union's back, so that only the descriptor can be what it used.
@@ -118,7 +109,7 @@ fn a_descriptor_of_the_lower_file_is_not_used_to_change_it() {
     let base = tempfile::tempdir().unwrap();
     fs::create_dir_all(base.path().join("b1")).unwrap();
     fs::write(base.path().join("b1/f"), "lower").unwrap();
-    let union = open(base.path());
+    let union = open(base.path(), 1);
     let node = find(&union, "f").unwrap().node;
     let reader = union.open_file(&node).unwrap();
     let change = SetAttr { len_bytes: Some(2), mode: Some(0o600), ..SetAttr::default() };
@@ -133,7 +124,7 @@ fn copies_are_reported_with_their_parents() {
     let base = tempfile::tempdir().unwrap();
     fs::create_dir_all(base.path().join("b1/d")).unwrap();
     fs::write(base.path().join("b1/d/f"), vec![7; 70_000]).unwrap();
-    let union = open(base.path());
+    let union = open(base.path(), 1);
     let reports: Arc<Mutex<Vec<CopyUpReport>>> = Arc::default();
     let told = Arc::clone(&reports);
     union.observe(move |change| {
@@ -160,7 +151,7 @@ fn counters_tell_how_lookups_were_answered() {
     for index in 0..40 {
         fs::write(base.path().join(format!("b1/d/f{index}")), "").unwrap();
     }
-    let union = open(base.path());
+    let union = open(base.path(), 1);
     let nodes: Vec<_> = (0..40).map(|index| find(&union, &format!("d/f{index}")).unwrap().node).collect();
     let counters = union.counters();
     assert!(1 < counters.probes && counters.index_hits < 40, "{counters:?}");
@@ -175,7 +166,7 @@ fn counters_tell_how_lookups_were_answered() {
 #[test]
 fn a_server_finds_its_word_in_the_node_again() {
     let base = tempfile::tempdir().unwrap();
-    let union = open(base.path());
+    let union = open(base.path(), 1);
     let (found, mut file) = union.create(union.root(), OsStr::new("f"), 0o644, me()).unwrap();
     assert_eq!(found.node.server_tag().swap(77, Ordering::Relaxed), 0);
     file.write_all(b"x").unwrap();
@@ -187,7 +178,7 @@ fn a_server_finds_its_word_in_the_node_again() {
 #[test]
 fn new_entries_get_the_group_of_a_setgid_directory_from_then_on() {
     let base = tempfile::tempdir().unwrap();
-    let union = open(base.path());
+    let union = open(base.path(), 1);
     if me().uid != 0 {
         return eprintln!("skipped: only root gives files away");
     }
@@ -217,7 +208,7 @@ fn a_default_acl_reaches_new_directories_in_new_directories() {
         }))
         .collect();
     let base = tempfile::tempdir().unwrap();
-    let union = open(base.path());
+    let union = open(base.path(), 1);
     let what = aufs_union::New::Directory(0o777);
     let make =
         |dir: &Arc<Node>, name: &str| union.create_special(dir, OsStr::new(name), what, me()).unwrap().node;
@@ -239,20 +230,14 @@ fn a_default_acl_reaches_new_directories_in_new_directories() {
 #[test]
 fn a_union_without_extended_attributes_neither_shows_nor_copies_them() {
     let base = tempfile::tempdir().unwrap();
-    fs::create_dir_all(base.path().join("b0")).unwrap();
-    fs::create_dir_all(base.path().join("b1")).unwrap();
+    let options = options(base.path(), 1);
     fs::write(base.path().join("b1/f"), "text").unwrap();
     let (name, flags) = (OsStr::new("user.x"), XattrFlags::empty());
     if let Err(errno) = rustix::fs::setxattr(base.path().join("b1/f"), name, b"y", flags) {
         return eprintln!("skipped: no extended attributes on this file system: {errno}");
     }
-    let stack = vec![
-        BranchSpec { path: base.path().join("b0"), perm: BranchPerm::ReadWrite },
-        BranchSpec { path: base.path().join("b1"), perm: BranchPerm::ReadOnly { whiteouts: true } },
-    ];
     for no_xattrs in [true, false] {
-        let options =
-            UnionOptions { stack: stack.clone(), no_xattrs, workdir: None, sync: false, revalidate: false };
+        let options = UnionOptions { no_xattrs, ..options.clone() };
         let union = Union::open(&options).unwrap();
         let node = find(&union, "f").unwrap().node;
         let shown = union.xattr(&node, name).map_err(|it| it.errno());

@@ -4,6 +4,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot prepare its tree has failed")]
 
+mod stack;
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
@@ -12,8 +14,9 @@ use std::process::Command;
 use std::sync::Arc;
 
 use aufs_union::attr::{Creator, SetAttr, SetTime};
-use aufs_union::branch::{BranchPerm, BranchSpec};
-use aufs_union::{Keep, New, Node, RenameMode, Union, UnionOptions};
+use aufs_union::{Keep, New, Node, RenameMode, Union};
+
+use stack::open;
 
 /// Where the operations are to be done; set in the process that is traced.
 const BASE_VARIABLE: &str = "AUFS_TEST_SYSCALLS_BASE";
@@ -43,22 +46,6 @@ fn mark(operation: &str) {
     assert!(fs::metadata(format!("{MARK}{operation}")).is_err());
 }
 
-fn open(base: &Path) -> Union {
-    let stack = [("b0", BranchPerm::ReadWrite), ("b1", BranchPerm::ReadOnly { whiteouts: true })]
-        .map(|(name, perm)| BranchSpec { path: base.join(name), perm });
-    for spec in &stack {
-        fs::create_dir_all(&spec.path).unwrap();
-    }
-    let options = UnionOptions {
-        stack: stack.to_vec(),
-        workdir: None,
-        sync: false,
-        revalidate: false,
-        no_xattrs: false,
-    };
-    Union::open(&options).unwrap()
-}
-
 fn find(union: &Union, dir: &Arc<Node>, name: &str) -> Option<Arc<Node>> {
     union.lookup(dir, OsStr::new(name)).unwrap().map(|it| it.node)
 }
@@ -69,7 +56,7 @@ fn operate(base: &Path) {
     for index in 0..8 {
         fs::write(base.join(format!("b1/d/f{index}")), vec![1; 4096]).unwrap();
     }
-    let union = open(base);
+    let union = open(base, 1);
     let dir = find(&union, union.root(), "d").unwrap();
     let kept: Vec<_> = (2..5).map(|index| find(&union, &dir, &format!("f{index}")).unwrap()).collect();
     union.read_directory(&dir, 0, usize::MAX).unwrap();

@@ -2,18 +2,20 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot prepare its tree has failed")]
 
+mod stack;
+
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use aufs_union::attr::{Creator, SetAttr};
-use aufs_union::branch::{BranchPerm, BranchSpec};
-use aufs_union::{Keep, Node, RenameMode, Union, UnionOptions};
+use aufs_union::{Keep, Node, RenameMode, Union};
+
+use stack::open;
 
 const DIRECTORIES: usize = 4;
 const NAMES: u32 = 12;
@@ -21,18 +23,6 @@ const THREADS: u64 = 8;
 const STEPS: usize = 5000;
 /// Far more than the test takes anywhere; only a deadlock reaches it.
 const PATIENCE: Duration = Duration::from_secs(300);
-
-fn open(base: &Path) -> Union {
-    let mut stack = Vec::new();
-    for index in 0..6 {
-        let path = base.join(format!("b{index}"));
-        fs::create_dir_all(&path).unwrap();
-        let perm = if index == 0 { BranchPerm::ReadWrite } else { BranchPerm::ReadOnly { whiteouts: true } };
-        stack.push(BranchSpec { path, perm });
-    }
-    Union::open(&UnionOptions { stack, workdir: None, sync: false, revalidate: false, no_xattrs: false })
-        .unwrap()
-}
 
 /// Numbers that look random; xorshift, as a history need not be better than that.
 struct Dice(u64);
@@ -101,7 +91,7 @@ fn threads_neither_wait_forever_nor_spoil_the_tree() {
             fs::hard_link(path.join(format!("n{branch}")), path.join(format!("n{}", branch + 5))).unwrap();
         }
     }
-    let union = Arc::new(open(base.path()));
+    let union = Arc::new(open(base.path(), 5));
     let find = |union: &Union, dir: usize| {
         union.lookup(union.root(), OsStr::new(&format!("d{dir}"))).unwrap().unwrap().node
     };
@@ -134,7 +124,7 @@ fn threads_neither_wait_forever_nor_spoil_the_tree() {
     }
     drop(dirs);
     drop(Arc::into_inner(union).unwrap());
-    let again = open(base.path());
+    let again = open(base.path(), 5);
     for (dir, names_before) in shown.iter().enumerate() {
         assert_eq!(names(&again, &find(&again, dir)), *names_before, "d{dir} after opening anew");
     }

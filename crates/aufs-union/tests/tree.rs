@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot prepare its tree has failed")]
 
+mod stack;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
@@ -11,22 +13,12 @@ use aufs_union::attr::{Creator, SetAttr};
 use aufs_union::branch::{BranchPerm, BranchSpec};
 use aufs_union::{Keep, Node, RenameMode, Union, UnionErrorKind, UnionOptions};
 
+use stack::open;
+
 const ME: Creator = Creator { uid: 0, gid: 0, umask: 0o022 };
 
 fn me() -> Creator {
     Creator { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw(), ..ME }
-}
-
-fn open(base: &Path, lower_count: usize) -> Union {
-    let mut stack = Vec::new();
-    for index in 0..=lower_count {
-        let path = base.join(format!("b{index}"));
-        fs::create_dir_all(&path).unwrap();
-        let perm = if index == 0 { BranchPerm::ReadWrite } else { BranchPerm::ReadOnly { whiteouts: true } };
-        stack.push(BranchSpec { path, perm });
-    }
-    Union::open(&UnionOptions { stack, workdir: None, sync: false, revalidate: false, no_xattrs: false })
-        .unwrap()
 }
 
 fn find(union: &Union, path: &str) -> Option<Arc<Node>> {

@@ -14,11 +14,9 @@
 //! FORGET, INTERRUPT and INIT still come over the device.
 
 mod buffers;
-pub(crate) mod cpus;
 mod lane;
 mod ring;
 
-pub(crate) use cpus::unpin;
 pub(crate) use lane::Ticket;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -26,6 +24,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
+use aufs_host::errno_of;
 use io_uring::opcode;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -34,8 +33,9 @@ use tracing::warn;
 use zerocopy::FromZeros;
 
 use self::lane::{Course, Lane, bell};
-use self::ring::{CommandRing, Ring, errno_of};
+use self::ring::{CommandRing, Ring};
 use crate::abi::uring::{Command, REGISTER, Submission};
+use crate::cpus;
 use crate::device::Channel;
 use crate::dispatch::Dispatcher;
 use crate::session::Handler;

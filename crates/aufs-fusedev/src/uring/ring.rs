@@ -7,18 +7,18 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 
+use aufs_host::errno_of;
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use rustix::io::Errno;
 use tracing::{debug, warn};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use super::buffers::Slot;
-use super::cpus::{Share, pin_to};
 use super::lane::{Answer, Body, Course, Lane, Ticket, hush};
-use crate::abi::opcode::Opcode;
 use crate::abi::replies::OutHeader;
 use crate::abi::requests::InHeader;
 use crate::abi::uring::{COMMIT_AND_FETCH, Command, EntryHeader, REGISTER, Submission};
+use crate::cpus::{Share, pin_to};
 use crate::device::Channel;
 use crate::dispatch::Dispatcher;
 use crate::reply::Responder;
@@ -75,9 +75,7 @@ impl Ring {
         // One thread submits, so completions need not interrupt it: it takes them when it waits.
         builder.setup_single_issuer().setup_defer_taskrun().setup_r_disabled();
         // All entries and the bell may have a command on its way at the same time.
-        let ring = builder
-            .build(u32::from(count) + 1)
-            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        let ring = builder.build(u32::from(count) + 1).map_err(errno_of)?;
         let lane = Arc::new(Lane::new(count, payload_len_bytes)?);
         Ok(Self { share, lane, ring, entries })
     }
@@ -433,8 +431,7 @@ fn hand_over(
     payload: &[u8],
     ticket: Ticket,
 ) {
-    let opcode = Opcode::from_number(request.opcode).unwrap_or(Opcode::IoCtl);
-    let responder = Responder::by_ring(ticket, request.unique, opcode, dispatcher.stats());
+    let responder = Responder::by_ring(ticket, request, dispatcher.stats());
     dispatcher.dispatch(handler, request, Parts::Apart(&header.op_in, payload), responder);
 }
 
@@ -451,10 +448,4 @@ pub(super) fn push(ring: &mut CommandRing, submission: &Submission) -> Result<()
     // outlives the ring; the other command names none.
     let pushed = unsafe { ring.submission().push(&entry) };
     pushed.map_err(|_| Errno::BUSY)
-}
-
-/// Returns the errno of what io_uring reports.
-#[expect(clippy::needless_pass_by_value, reason = "it stands where errors are mapped")]
-pub(super) fn errno_of(error: std::io::Error) -> Errno {
-    Errno::from_io_error(&error).unwrap_or(Errno::IO)
 }

@@ -1,8 +1,9 @@
-//! Which CPUs there are: the kernel wants a queue for each that may ever come.
+//! Which CPUs there are, and which of them a thread runs on.
 
 use std::path::Path;
 use std::sync::OnceLock;
 
+use aufs_host::errno_of;
 use rustix::io::Errno;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
@@ -11,11 +12,11 @@ const CPUS: &str = "/sys/devices/system/cpu";
 
 /// What one thread serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Share {
+pub(crate) struct Share {
     /// The CPU it runs on.
-    pub(super) cpu: u16,
+    pub(crate) cpu: u16,
     /// Its queues: that of its own CPU, and of some that are off line.
-    pub(super) queues: Vec<u16>,
+    pub(crate) queues: Vec<u16>,
 }
 
 /// The CPUs the process may use, as they were before any thread was bound to one of them.
@@ -26,11 +27,10 @@ static ALLOWED: OnceLock<CpuSet> = OnceLock::new();
 /// # Errors
 ///
 /// What reading the lists reports; `EINVAL` when they are not understood.
-pub(super) fn shares() -> Result<Vec<Share>, Errno> {
+pub(crate) fn shares() -> Result<Vec<Share>, Errno> {
     remember_allowed()?;
     let read = |name| {
-        let text = std::fs::read_to_string(Path::new(CPUS).join(name))
-            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        let text = std::fs::read_to_string(Path::new(CPUS).join(name)).map_err(errno_of)?;
         parse_list(&text).ok_or(Errno::INVAL)
     };
     // The kernel numbers queues as CPUs, from 0 on without gaps.
