@@ -27,8 +27,8 @@ const LIST_LEN_MAX: u64 = 65_535 * 4096;
 #[command(after_help = exit::HELP)]
 pub struct MountArgs {
     /// Options, separated by commas: br:UP=rw:LOW=ro+wh, or lowerdir=A:B,upperdir=U,workdir=W,
-    /// and data=auto|passthrough|noopen|cached, udba=none|reval, sync, ro, nodev, nosuid, noexec,
-    /// fsname=NAME, allow_other, remount.
+    /// and data=auto|passthrough|noopen|cached, transport=auto|device|uring, udba=none|reval, sync,
+    /// volatile, noxattr, ro, nodev, nosuid, noexec, fsname=NAME, allow_other, remount.
     #[arg(short, long = "options", value_name = "OPTIONS", allow_hyphen_values = true)]
     options: Vec<OsString>,
 
