@@ -7,7 +7,7 @@ use std::time::Instant;
 use aufs_fusedev::device::Channel;
 use aufs_fusedev::session::{Session, SessionError};
 use aufs_fusedev::transport::WhyDevice;
-use aufs_union::{Change, Union};
+use aufs_union::{Change, Union, UnionError};
 use rustix::io::Errno;
 use tracing::info;
 
@@ -44,6 +44,9 @@ pub enum FuseError {
     /// io_uring was demanded and cannot be had.
     #[error("no transport by io_uring: {0}; use transport=auto")]
     NoIoUring(WhyDevice),
+    /// Names of hard links could not be completed on the writable branch.
+    #[error("{0}; the next mount of the branch tries again")]
+    Flush(#[source] UnionError),
     /// The conversation with the kernel broke.
     #[error("cannot serve {mountpoint}: {source}", mountpoint = mountpoint.display())]
     Serve {
@@ -61,6 +64,7 @@ impl FuseError {
             Self::Device(errno) | Self::Mount { errno, .. } => *errno,
             Self::NoPassthrough { .. } | Self::NoIoUring(_) => Errno::OPNOTSUPP,
             Self::Serve { source, .. } => source.errno(),
+            Self::Flush(source) => source.errno(),
         }
     }
 }
@@ -151,14 +155,22 @@ impl Server {
         self.served.shared.data
     }
 
-    /// Serves until the file system is unmounted.
+    /// Serves until the file system is unmounted, and leaves the branches as a later mount wants them.
     ///
     /// # Errors
     ///
-    /// [`FuseError::Serve`] when the conversation with the kernel broke.
+    /// - [`FuseError::Serve`] when the conversation with the kernel broke.
+    /// - [`FuseError::Flush`] when names of hard links could not be completed; the next mount tries again.
     pub fn run(self) -> Result<(), FuseError> {
         let Self { session, served, mountpoint, threads } = self;
-        session.run(&served, threads).map_err(|source| FuseError::Serve { mountpoint, source })
+        let conversation = session.run(&served, threads);
+        let flushed = served.shared.union.flush_pseudo_links();
+        conversation.map_err(|source| FuseError::Serve { mountpoint, source })?;
+        let linked = flushed.map_err(FuseError::Flush)?;
+        if linked != 0 {
+            info!(linked, "names of hard links completed");
+        }
+        Ok(())
     }
 }
 

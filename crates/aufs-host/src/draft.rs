@@ -123,12 +123,12 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Gives up the name, if there is one, and keeps the open file.
+    /// Returns the open file, to be kept when the draft and its name, if it has one, are gone.
     ///
     /// # Errors
     ///
     /// `EINVAL` when the draft is no regular file; what `dup(2)` reports.
-    pub fn into_nameless(self) -> io::Result<File> {
+    pub fn nameless_file(&self) -> io::Result<File> {
         let file = self.as_file().ok_or(Errno::INVAL)?;
         file.try_clone().map_err(errno_of)
     }

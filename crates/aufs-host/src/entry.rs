@@ -29,6 +29,15 @@ pub enum Entry<'a> {
     Open(BorrowedFd<'a>),
 }
 
+/// What is to be known before an entry is removed or replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Removability {
+    /// Whether the host protects the file by the immutable or append-only flag.
+    pub is_immutable: bool,
+    /// Number of its names.
+    pub nlink: u32,
+}
+
 /// Flags of every handle on a directory, but for how it is opened.
 const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
@@ -160,14 +169,16 @@ impl Entry<'_> {
         Ok(is_known.then(|| Timespec { tv_sec: time.tv_sec, tv_nsec: time.tv_nsec.into() }))
     }
 
-    /// Whether the host protects the file by the immutable or append-only flag.
+    /// Returns what the host knows about removing the entry, in one call.
     ///
     /// # Errors
     ///
     /// What `statx(2)` reports.
-    pub fn is_immutable(&self) -> io::Result<bool> {
-        let attributes = self.statx(StatxFlags::TYPE)?.stx_attributes;
-        Ok(attributes.intersects(StatxAttributes::IMMUTABLE | StatxAttributes::APPEND))
+    pub fn removability(&self) -> io::Result<Removability> {
+        let statx = self.statx(StatxFlags::TYPE | StatxFlags::NLINK)?;
+        let is_immutable =
+            statx.stx_attributes.intersects(StatxAttributes::IMMUTABLE | StatxAttributes::APPEND);
+        Ok(Removability { is_immutable, nlink: statx.stx_nlink })
     }
 
     fn statx(&self, wanted: StatxFlags) -> io::Result<Statx> {

@@ -4,7 +4,7 @@
 //! times out of sight; one step publishes it. The long part holds no lock but
 //! the node's own, so that nobody else waits for a large file.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use tracing::{debug, warn};
 use crate::branch::BranchIndex;
 use crate::error::{During, Outcome, UnionError, UnionErrorKind};
 use crate::node::Node;
+use crate::pseudo_link::Origin;
 use crate::report::{Change, CopyUpPhases, CopyUpReport, Stopwatch};
 use crate::spot::Name;
 use crate::union::Union;
@@ -51,6 +52,8 @@ struct Copy<'a> {
     /// The draft as it was made, before it got its attributes; its number stays.
     made: Stat,
     has_xattrs: bool,
+    /// What was put up for its names on lower branches, until the node has it.
+    pseudo_link: Option<(OsString, Origin)>,
 }
 
 /// A regular file that was copied up just now.
@@ -146,24 +149,48 @@ impl Union {
             (copy, stat, None)
         };
         let len_bytes = if method.is_some() { keep.of(stat.st_size.cast_unsigned()) } else { 0 };
+        let counted = self.own_link_count(node);
+        let has_name = node.spot.read().primary().is_some();
+        let has_others = u64::from(has_name) < counted.map_or(stat.st_nlink, u64::from);
+        if has_others && (counted.is_some() || stat.st_nlink != 1) {
+            let origin = Origin::of(&stat);
+            let name = self.put_pseudo_link(copy.draft.entry(), &copy.made, origin)?;
+            copy.pseudo_link = Some((name, origin));
+        }
+        let has_name = self.publish(node, &mut copy, &stat, &mut stopwatch, &mut phases);
+        if let (Err(_), Some((name, _))) = (&has_name, &copy.pseudo_link) {
+            self.remove_pseudo_link(name)?;
+        }
+        let has_name = has_name?;
+        debug!(node = node.id(), len_bytes, "copied up");
+        self.report_copy(node, len_bytes, method, phases);
+        let (has_xattrs, file) = (copy.has_xattrs, copy.draft.into_published());
+        Ok(Some(CopiedFile { file: file.filter(|_| has_name), has_xattrs }))
+    }
+
+    /// Makes the copy the node's own; false when the node has no name any more, and so neither has the copy.
+    fn publish(
+        &self,
+        node: &Arc<Node>,
+        copy: &mut Copy<'_>,
+        origin: &Stat,
+        stopwatch: &mut Stopwatch,
+        phases: &mut CopyUpPhases,
+    ) -> Outcome<bool> {
         for _ in 0..ATTEMPTS {
             let Some(name) = node.spot.read().primary().cloned() else {
-                self.publish_nameless(node, copy.draft)?;
+                self.publish_nameless(node, copy)?;
                 phases.publish_ns += stopwatch.lap_ns();
-                self.report_copy(node, len_bytes, method, phases);
-                return Ok(Some(CopiedFile { file: None, has_xattrs: copy.has_xattrs }));
+                return Ok(false);
             };
             self.ensure_dir_up(&name.dir)?;
             phases.parents_ns += stopwatch.lap_ns();
-            if self.publish_copy(node, &name, &mut copy, &stat)? {
-                phases.publish_ns += stopwatch.lap_ns();
-                debug!(name = ?name.name, len_bytes, "copied up");
-                self.attributes_changed(&name.dir);
-                self.report_copy(node, len_bytes, method, phases);
-                let (has_xattrs, file) = (copy.has_xattrs, copy.draft.into_published());
-                return Ok(Some(CopiedFile { file, has_xattrs }));
-            }
+            let is_done = self.publish_copy(node, &name, copy, origin)?;
             phases.publish_ns += stopwatch.lap_ns();
+            if is_done {
+                self.attributes_changed(&name.dir);
+                return Ok(true);
+            }
         }
         Err(UnionErrorKind::Stale)
     }
@@ -197,18 +224,27 @@ impl Union {
         node.moved();
         Self::note(&mut state, |index| index.put_entry(&name.name, target, node.file_type(), node.ino()));
         self.origins.insert((copy.made.st_dev, copy.made.st_ino), node.ino());
-        if origin.st_nlink != 1 {
+        if let Some(pseudo_link) = copy.pseudo_link.take() {
             self.remember_linked(&copy.made, node);
-            // The other names must lead here too, also when nobody else remembers the node.
-            self.linked_copies.insert(node.id(), Arc::clone(node));
+            self.note_pseudo_link(node, u32::try_from(origin.st_nlink).unwrap_or(u32::MAX), pseudo_link);
         }
         Ok(true)
     }
 
-    /// Keeps the copy of a file whose names are all gone.
-    fn publish_nameless(&self, node: &Arc<Node>, draft: Draft<'_>) -> Outcome<()> {
+    /// Keeps the copy of a file whose known names are all gone.
+    fn publish_nameless(&self, node: &Arc<Node>, copy: &mut Copy<'_>) -> Outcome<()> {
         let target = self.writable()?.index;
-        let file = draft.into_nameless()?;
+        let file = copy.draft.nameless_file()?;
+        if let Some(pseudo_link) = copy.pseudo_link.take() {
+            match self.own_link_count(node) {
+                // A name that nobody asked for yet leads to the bytes too.
+                Some(nlink) => {
+                    self.remember_linked(&copy.made, node);
+                    self.note_pseudo_link(node, nlink, pseudo_link);
+                }
+                None => self.remove_pseudo_link(&pseudo_link.0)?,
+            }
+        }
         let mut spot = node.spot.write();
         spot.held = Some(Arc::new(OwnedFd::from(file)));
         spot.branch = target;
@@ -228,7 +264,7 @@ impl Union {
         };
         let made = draft.entry().stat()?;
         let has_xattrs = self.copy_attributes(source, &stat, draft.entry(), &made)?;
-        Ok((Copy { draft, made, has_xattrs }, stat))
+        Ok((Copy { draft, made, has_xattrs, pseudo_link: None }, stat))
     }
 
     /// As [`Union::draft_of`], for a regular file.
@@ -251,7 +287,7 @@ impl Union {
             fs::fsync(target)?;
         }
         phases.attributes_ns = stopwatch.lap_ns();
-        Ok((Copy { draft, made, has_xattrs }, method))
+        Ok((Copy { draft, made, has_xattrs, pseudo_link: None }, method))
     }
 
     /// Copies the bytes that are to be kept, without asking for what is known not to work between the two.

@@ -171,6 +171,7 @@ impl Union {
             spot.names.push(Name { dir: Arc::clone(dir), name: shared_name.clone(), branch: target });
             let stat = Entry::At(place.parent.as_fd(), name).stat()?;
             self.remember_linked(&stat, node);
+            self.note_new_link(node);
             drop(spot);
             self.attr_of(node, &stat)
         };

@@ -114,7 +114,9 @@ impl Union {
     /// A directory on several branches counts no links, as nobody could without reading them all.
     pub(crate) fn attr_of(&self, node: &Node, stat: &Stat) -> Attr {
         let mut attr = Attr::of(stat, node.ino());
-        if node.file_type() == FileType::Directory && node.spot.read().held().is_none() {
+        if node.file_type() != FileType::Directory {
+            attr.nlink = self.own_link_count(node).unwrap_or(attr.nlink);
+        } else if node.spot.read().held().is_none() {
             attr.nlink = 1;
         }
         attr

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use aufs_host::entry::Entry;
+use aufs_host::entry::{Entry, Removability};
 use rustix::fs::{self, AtFlags, OFlags};
 use rustix::io::Errno;
 
@@ -95,24 +95,36 @@ impl Union {
             self.detach_directory(dir, &mut state, name, &node, &mut inside, removal)?;
             return Ok(Some(()));
         }
-        self.refuse_immutable(&node)?;
+        let host_nlink = self.refuse_immutable(&node)?;
         if removal.needs_marker && !state.branches.contains(&target) {
             return Ok(None);
         }
         let parent = self.dir_handle(dir, target)?;
         self.put_marker_for(&mut state, &parent, name, removal)?;
         self.detach_file(dir, &mut state, &parent, name, &node, removal)?;
+        self.lost_name(&node, host_nlink)?;
         Ok(Some(()))
     }
 
     /// A host refuses to change an immutable or append-only file, but would gladly write its copy or whiteout.
-    pub(crate) fn refuse_immutable(&self, node: &Arc<Node>) -> Outcome<()> {
+    ///
+    /// Returns how many names a lower entry has where it lies.
+    pub(crate) fn refuse_immutable(&self, node: &Arc<Node>) -> Outcome<u32> {
         if self.writable_branch() == Some(node.branch()) {
-            return Ok(()); // The host itself refuses.
+            return Ok(1); // The host itself refuses, and counts.
         }
         self.on_entry(node, |_, entry| {
-            if entry.is_immutable()? { Err(UnionErrorKind::Branch(Errno::PERM)) } else { Ok(()) }
+            let Removability { is_immutable, nlink } = entry.removability()?;
+            if is_immutable { Err(UnionErrorKind::Branch(Errno::PERM)) } else { Ok(nlink) }
         })
+    }
+
+    /// Notes that `node` lost a name; with the last one its pseudo-link goes too.
+    pub(crate) fn lost_name(&self, node: &Arc<Node>, host_nlink: u32) -> Outcome<()> {
+        match self.note_lost_link(node, host_nlink).and_then(|it| it.pseudo_link) {
+            Some((name, _)) => self.remove_pseudo_link(&name),
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn put_marker_for(
@@ -141,27 +153,10 @@ impl Union {
         removal: Removal,
     ) -> Outcome<()> {
         let target = self.writable()?.index;
-        // Another name of the file may lie below only; the bytes must not go with this one.
-        let other = {
-            let spot = node.spot.read();
-            let leaves_none = spot.branch() == target
-                && !spot.names().iter().any(|it| it.branch == target && !it.is(dir, name));
-            if leaves_none { spot.names().iter().find(|it| it.branch != target).cloned() } else { None }
-        };
-        if let Some(other) = other
-            && Arc::ptr_eq(&other.dir, dir)
-        {
-            let mut spot = node.spot.write();
-            Entry::At(parent.as_fd(), name).link(parent, &other.name)?;
-            if let Some(alias) = spot.names.iter_mut().find(|it| it.name == other.name) {
-                alias.branch = target;
-            }
-            Self::note(state, |index| index.put_entry(&other.name, target, node.file_type(), node.ino()));
-        }
         {
             let mut spot = node.spot.write();
             let was_held = spot.held.is_some();
-            self.keep_bytes(node, &mut spot, dir, name)?;
+            self.keep_bytes(&mut spot, dir, name)?;
             if removal.has_entry
                 && let Err(errno) = fs::unlinkat(parent, name, AtFlags::empty())
             {
@@ -178,16 +173,7 @@ impl Union {
     }
 
     /// Holds the file of `node` before the last name that leads to its bytes goes.
-    ///
-    /// A copy of a lower file with several names gets a hidden name too: its
-    /// other names, on lower branches, still lead to it, and may yet be copied up.
-    pub(crate) fn keep_bytes(
-        &self,
-        node: &Arc<Node>,
-        spot: &mut Spot,
-        dir: &Arc<Node>,
-        name: &OsStr,
-    ) -> Outcome<()> {
+    pub(crate) fn keep_bytes(&self, spot: &mut Spot, dir: &Arc<Node>, name: &OsStr) -> Outcome<()> {
         let is_going = |it: &Name| it.is(dir, name);
         let leads = |it: &&Name| it.branch == spot.branch;
         if spot.held.is_some() || spot.names.iter().filter(leads).any(|it| !is_going(it)) {
@@ -196,10 +182,6 @@ impl Union {
         let Some(last) = spot.names.iter().find(leads).cloned() else { return Ok(()) };
         let holder = self.dir_handle(&last.dir, last.branch)?;
         let held = self.with_room(|| Entry::At(holder.as_fd(), &last.name).open(OFlags::PATH))?;
-        let writable = self.writable()?;
-        if spot.branch == writable.index && self.linked_copies.with(&node.id(), |_| ()).is_some() {
-            Entry::Held(held.as_fd()).link(&writable.drafts, &aufs_host::draft::fresh_name())?;
-        }
         spot.held = Some(Arc::new(OwnedFd::from(held)));
         Ok(())
     }

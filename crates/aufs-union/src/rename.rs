@@ -212,6 +212,7 @@ impl Union {
         let old_parent = self.dir_handle(from.dir, writable)?;
         let new_parent = self.dir_handle(to.dir, writable)?;
         let root = &self.branches[writable.as_usize()].root;
+        let mut replaced_nlink = 1;
         if is_dir {
             self.refuse_lower_entries(source)?;
             // At its new place nothing below may shine through.
@@ -222,7 +223,7 @@ impl Union {
                 self.empty_target(target, locked.to(), to, &new_parent, &new_held)?;
             }
         } else if let Some(target) = target {
-            self.hold_before_replacing(target, to)?;
+            replaced_nlink = self.hold_before_replacing(target, to)?;
         }
         self.put_marker_for(&mut locked.from, &old_parent, from.name, removal(&old_held, writable))?;
         let new_name = locked.to().index.shared_name(to.name);
@@ -233,6 +234,9 @@ impl Union {
             spot.names.push(Name { dir: Arc::clone(to.dir), name: new_name.clone(), branch: writable });
         }
         self.after_move(&mut locked, from, to, &new_name, source, target)?;
+        if let Some(target) = target.filter(|_| !is_dir) {
+            self.lost_name(target, replaced_nlink)?;
+        }
         // An empty directory may have left one when it was replaced.
         if has_marker(&new_held, writable) || (is_dir && target.is_some()) {
             marker::remove_whiteout(&new_parent, to.name)?;
@@ -310,8 +314,12 @@ impl Union {
     }
 
     /// Keeps the file that loses its name, for those who have it open and for its other names.
-    fn hold_before_replacing(&self, target: &Arc<Node>, to: End<'_>) -> Outcome<()> {
-        self.keep_bytes(target, &mut target.spot.write(), to.dir, to.name)
+    ///
+    /// Returns how many names it has on a lower branch.
+    fn hold_before_replacing(&self, target: &Arc<Node>, to: End<'_>) -> Outcome<u32> {
+        let host_nlink = self.refuse_immutable(target)?;
+        self.keep_bytes(&mut target.spot.write(), to.dir, to.name)?;
+        Ok(host_nlink)
     }
 
     /// Swaps two entries of the writable branch; false when something changed meanwhile.

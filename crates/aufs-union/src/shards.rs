@@ -38,6 +38,37 @@ impl<K: Eq + Hash, V> Shards<K, V> {
         self.shard(key).lock().get(key).map(act)
     }
 
+    /// Lets `act` change the value of `key`, make one, or take it away.
+    pub(crate) fn change<T>(&self, key: K, act: impl FnOnce(&mut Option<V>) -> T) -> T {
+        let mut shard = self.shard(&key).lock();
+        let mut value = shard.remove(&key);
+        let was_there = value.is_some();
+        let result = act(&mut value);
+        match (was_there, value) {
+            (true, None) => {
+                self.len.fetch_sub(1, Ordering::Release);
+            }
+            (false, None) => (),
+            (_, Some(value)) => {
+                // Counted before it can be found, so that nobody takes the map for empty meanwhile.
+                self.len.fetch_add(usize::from(!was_there), Ordering::Release);
+                shard.insert(key, value);
+            }
+        }
+        result
+    }
+
+    /// Returns what `keep` makes of the values, those left out for which it returns none.
+    pub(crate) fn collect<T>(&self, mut keep: impl FnMut(&V) -> Option<T>) -> Vec<T> {
+        let mut kept = Vec::new();
+        if !self.is_empty() {
+            for shard in &self.shards {
+                kept.extend(shard.lock().values().filter_map(&mut keep));
+            }
+        }
+        kept
+    }
+
     pub(crate) fn insert(&self, key: K, value: V) {
         let mut shard = self.shard(&key).lock();
         // Counted before it can be found, so that nobody takes the map for empty meanwhile.
@@ -91,6 +122,14 @@ mod tests {
         assert_eq!(map.with(&7, |it| *it), Some(1));
         map.remove(&7);
         assert_eq!(map.with(&7, |it| *it), None);
+        for (key, expected) in [(7, 1), (7, 2), (8, 1)] {
+            let value = map.change(key, |it| *it.insert(it.map_or(1, |count| count + 1)));
+            assert_eq!(value, expected, "{key}");
+        }
+        map.change(7, |it| *it = None);
+        map.change(7, |it| *it = None);
+        assert_eq!(map.len.load(Ordering::Acquire), 99);
+        assert_eq!(map.collect(|it| Some(*it)).len(), 99);
         for key in 100..1000 {
             map.insert_and_sweep(key, 1, |it| *it == 0);
         }

@@ -17,6 +17,7 @@ use crate::branch::{BranchIndex, BranchPerm, BranchSpec};
 use crate::counters::Tally;
 use crate::error::{Outcome, UnionErrorKind};
 use crate::handles::{self, HandleClock};
+use crate::links::LinkGroup;
 use crate::node::Node;
 use crate::report::Change;
 use crate::shards::Shards;
@@ -64,8 +65,8 @@ pub struct Union {
     pub(crate) own_ids: (u32, u32),
     /// Files with several names, by what the host calls them.
     pub(crate) linked: Shards<(u64, u64), Weak<Node>>,
-    /// Copies of files that have further names on lower branches, by node.
-    pub(crate) linked_copies: Shards<u64, Arc<Node>>,
+    /// Files whose names the host cannot count, by node.
+    pub(crate) links: Shards<u64, LinkGroup>,
     /// Inode numbers of copied-up entries that stay those of their origin.
     pub(crate) origins: Shards<(u64, u64), u64>,
     /// Devices of a source and a target whose files never share blocks.
@@ -125,7 +126,7 @@ impl Union {
         let spot = Spot { branch: top, names: Vec::new(), held: None };
         let root = Node::new(Node::ROOT_ID, ROOT_INO, FileType::Directory, spot, root_branches);
         debug!(branches = branches.len(), handle_limit = limit, "union opened");
-        Ok(Self {
+        let union = Self {
             branches,
             writable,
             root: Arc::new(root),
@@ -136,7 +137,7 @@ impl Union {
             no_xattrs: options.no_xattrs,
             own_ids: (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
             linked: Shards::default(),
-            linked_copies: Shards::default(),
+            links: Shards::default(),
             origins: Shards::default(),
             without_reflinks: Shards::default(),
             moving: Mutex::default(),
@@ -144,7 +145,9 @@ impl Union {
             next_id: AtomicU64::new(Node::ROOT_ID + 1),
             observer: OnceLock::new(),
             warnings,
-        })
+        };
+        union.recover_pseudo_links().map_err(OpenUnionError::PseudoLinks)?;
+        Ok(union)
     }
 
     /// Returns the root directory.

@@ -12,6 +12,7 @@ use rustix::io::{self, Errno};
 use tracing::warn;
 
 use crate::branch::BranchIndex;
+use crate::error::UnionErrorKind;
 use crate::names::{DRAFTS, ORPHANS, PSEUDO_LINKS, WHITEOUT_BASE};
 use crate::union::UnionOptions;
 
@@ -55,6 +56,9 @@ pub enum OpenUnionError {
         /// What to do about it.
         remedy: &'static str,
     },
+    /// Names of copied-up files that a killed union left apart cannot be brought together.
+    #[error("cannot complete hard links that another mount left in .wh..wh.plnk of the rw branch: {0}")]
+    PseudoLinks(UnionErrorKind),
     /// Another union writes there.
     #[error("branch {path} is in use by another mount; unmount that first", path = path.display())]
     InUse {
@@ -79,6 +83,7 @@ impl OpenUnionError {
             Self::Branch { errno, .. } | Self::Marker(errno) | Self::Writable { errno, .. } => *errno,
             Self::TooManyBranches { .. } => Errno::MFILE,
             Self::InUse { .. } => Errno::BUSY,
+            Self::PseudoLinks(kind) => kind.errno(),
         }
     }
 }
@@ -89,6 +94,8 @@ pub(crate) struct Writable {
     pub(crate) index: BranchIndex,
     /// Where drafts are built.
     pub(crate) drafts: OwnedFd,
+    /// Where the copies of files have one more name, whose other names lie below.
+    pub(crate) pseudo_links: OwnedFd,
     /// Whether attributes only the host's root may set must be kept.
     pub(crate) keeps_all_xattrs: bool,
     /// Locked while the union is open; one union at a time writes to a branch.
@@ -118,13 +125,14 @@ impl Writable {
         for name in [PSEUDO_LINKS, ORPHANS] {
             make_directory(root, name).map_err(fail(path))?;
         }
+        let pseudo_links = open_readable(root.as_fd(), PSEUDO_LINKS).map_err(fail(path))?;
         make_whiteout_base(root).map_err(fail(path))?;
         let drafts = match &options.workdir {
             None => inside,
             Some(workdir) => open_workdir(workdir, root, path)?,
         };
         clear(&drafts).map_err(fail(path))?;
-        Ok(Self { index, drafts, keeps_all_xattrs: privilege::is_host_root(), _lock: lock })
+        Ok(Self { index, drafts, pseudo_links, keeps_all_xattrs: privilege::is_host_root(), _lock: lock })
     }
 }
 
