@@ -14,7 +14,7 @@ use aufs_testkit::trials::{self, Suite};
 
 fn main() -> ExitCode {
     // Without passthrough the default is `data=noopen`, which has a suite of its own.
-    let mut by_default = suite("fuse", "");
+    let mut by_default = suite("fuse-passthrough", "");
     by_default.needs.push(Need::Other { name: "passthrough", missing: missing_passthrough });
     trials::main(&[by_default, suite("fuse-noopen", "data=noopen"), suite("fuse-cached", "data=cached")])
 }

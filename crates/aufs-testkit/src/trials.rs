@@ -1,13 +1,14 @@
 //! The golden scenarios as tests: one trial for each scenario and subject.
 //!
-//! `fixtures/golden-expected.toml` says for each subject which scenarios pass;
-//! a trial fails whenever that is not so, in either direction, so the list
-//! stays true.
+//! `fixtures/golden-deviations.toml` says which scenarios a subject does not
+//! reproduce, and why; a trial fails whenever that is not so, in either
+//! direction, so the list stays true.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde::Deserialize;
@@ -22,7 +23,7 @@ use crate::scenario::{Recorded, Run, Scenario};
 /// The scenarios on one subject.
 #[derive(Debug, Clone)]
 pub struct Suite {
-    /// The subject's table in the list of expectations; names the trials.
+    /// The subject's name in the list of deviations; names the trials.
     pub subject: &'static str,
     /// Who answers the calls.
     pub target: Target,
@@ -32,18 +33,68 @@ pub struct Suite {
     pub may_pass: bool,
 }
 
-/// The expectations for one subject.
+/// The list of deviations, as written.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
+struct List {
+    deviation: Vec<Deviation>,
+    cannot: Vec<Cannot>,
+}
+
+/// Scenarios that some subjects do not reproduce.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Deviation {
+    scenarios: Vec<String>,
+    subjects: Vec<String>,
+    /// What differs from the recording.
+    differs: String,
+    /// Why that is right for users.
+    why: String,
+}
+
+/// Scenarios that some subjects cannot run.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Cannot {
+    scenarios: Vec<String>,
+    subjects: Vec<String>,
+    why: String,
+}
+
+/// What is expected of one subject; scenarios that are not named pass.
+#[derive(Debug, Clone, Default)]
 struct Expected {
-    /// Scenarios as recorded.
-    pass: Vec<String>,
-    /// Scenarios that differ, with the reason.
-    #[serde(default)]
+    /// Scenarios that differ, with what differs.
     differ: BTreeMap<String, String>,
     /// Scenarios that the subject cannot run, with the reason.
-    #[serde(default)]
     skip: BTreeMap<String, String>,
+    /// Ids that are listed more than once.
+    doubles: Vec<String>,
+}
+
+impl Expected {
+    fn of(list: &List, subject: &str) -> Self {
+        let mut expected = Self::default();
+        let is_for = |subjects: &[String]| subjects.iter().any(|it| it == subject);
+        for it in list.deviation.iter().filter(|it| is_for(&it.subjects)) {
+            for id in &it.scenarios {
+                let text = format!("{}; {}", it.differs, it.why);
+                if expected.differ.insert(id.clone(), text).is_some() {
+                    expected.doubles.push(id.clone());
+                }
+            }
+        }
+        for it in list.cannot.iter().filter(|it| is_for(&it.subjects)) {
+            for id in &it.scenarios {
+                let is_double = expected.skip.insert(id.clone(), it.why.clone()).is_some();
+                if is_double || expected.differ.contains_key(id) {
+                    expected.doubles.push(id.clone());
+                }
+            }
+        }
+        expected
+    }
 }
 
 /// What became of a scenario.
@@ -52,6 +103,34 @@ enum Verdict {
     Passed,
     Differs(Vec<String>),
     Skipped(String),
+}
+
+/// How the scenarios of one subject ended, for the line at the end.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    passed: usize,
+    deviated: usize,
+    cannot: usize,
+    wrong: usize,
+}
+
+static COUNTS: Mutex<BTreeMap<&str, Counts>> = Mutex::new(BTreeMap::new());
+
+fn count(subject: &'static str, change: impl FnOnce(&mut Counts)) {
+    let mut counts = COUNTS.lock().unwrap_or_else(PoisonError::into_inner);
+    change(counts.entry(subject).or_default());
+}
+
+/// Says for each subject how many scenarios are as recorded or as listed.
+fn tell_counts() {
+    for (subject, counts) in &*COUNTS.lock().unwrap_or_else(PoisonError::into_inner) {
+        let Counts { passed, deviated, cannot, wrong } = counts;
+        let all = passed + deviated + wrong;
+        tell(&format!(
+            "{subject}: {} of {all} scenarios pass ({deviated} deviations listed, {cannot} cannot run there)",
+            passed + deviated
+        ));
+    }
 }
 
 /// Runs every scenario on every suite, as libtest would.
@@ -63,7 +142,11 @@ pub fn main(suites: &[Suite]) -> ExitCode {
     }
     let arguments = Arguments::from_args();
     match trials(suites) {
-        Ok(trials) => libtest_mimic::run(&arguments, trials).exit_code(),
+        Ok(trials) => {
+            let conclusion = libtest_mimic::run(&arguments, trials);
+            tell_counts();
+            conclusion.exit_code()
+        }
         Err(error) => {
             tell(&error.to_string());
             ExitCode::FAILURE
@@ -82,15 +165,15 @@ pub fn fixtures() -> PathBuf {
 }
 
 fn trials(suites: &[Suite]) -> Result<Vec<Trial>, KitError> {
-    let list = fixtures().join("golden-expected.toml");
-    let text = fs::read_to_string(&list).map_err(KitError::at("read", &list))?;
-    let mut expected: BTreeMap<String, Expected> =
-        toml::from_str(&text).map_err(|error| KitError::new("parse", &list, std::io::Error::other(error)))?;
+    let path = fixtures().join("golden-deviations.toml");
+    let text = fs::read_to_string(&path).map_err(KitError::at("read", &path))?;
+    let list: List =
+        toml::from_str(&text).map_err(|error| KitError::new("parse", &path, std::io::Error::other(error)))?;
     let golden = fixtures().join("golden");
     let scenarios = Scenario::read_all(&golden)?;
     let mut trials = Vec::new();
     for suite in suites {
-        let expected = expected.remove(suite.subject).unwrap_or_default();
+        let expected = Expected::of(&list, suite.subject);
         trials.push(list_is_sound(
             suite,
             expected.clone(),
@@ -120,18 +203,13 @@ fn trial_name(suite: &Suite, id: &str) -> String {
 /// Fails on a scenario listed twice or that does not exist.
 fn list_is_sound(suite: &Suite, expected: Expected, ids: Vec<String>) -> Trial {
     Trial::test(format!("list_{}", suite.subject), move || {
-        let listed = expected.pass.iter().chain(expected.differ.keys()).chain(expected.skip.keys());
-        let mut seen = Vec::new();
-        for id in listed {
-            if !ids.contains(id) {
-                return Err(Failed::from(format!("{id} is listed, but is no scenario")));
-            }
-            if seen.contains(&id) {
-                return Err(Failed::from(format!("{id} is listed twice")));
-            }
-            seen.push(id);
+        if let Some(id) = expected.differ.keys().chain(expected.skip.keys()).find(|it| !ids.contains(it)) {
+            return Err(Failed::from(format!("{id} is listed, but is no scenario")));
         }
-        Ok(())
+        match expected.doubles.first() {
+            Some(id) => Err(Failed::from(format!("{id} is listed twice"))),
+            None => Ok(()),
+        }
     })
 }
 
@@ -142,25 +220,31 @@ fn check(suite: &Suite, expected: &Expected, scenario: &Scenario, file: &Path) -
     }
     let verdict = judge(suite, scenario, file).map_err(|error| Failed::from(full(&error)))?;
     record(suite, &scenario.id, &verdict).map_err(|error| Failed::from(full(&error)))?;
-    let id = &scenario.id;
-    let passes = expected.pass.contains(id);
-    match verdict {
-        Verdict::Passed if passes => Ok(()),
-        Verdict::Passed if suite.may_pass => Ok(()),
-        Verdict::Passed => Err(format!("{id} passes now: list it under {}.pass", suite.subject).into()),
+    let (id, subject) = (&scenario.id, suite.subject);
+    let is_listed = expected.differ.contains_key(id) || expected.skip.contains_key(id);
+    let wrong = match verdict {
+        Verdict::Passed if !is_listed || suite.may_pass => {
+            count(subject, |it| it.passed += 1);
+            return Ok(());
+        }
+        Verdict::Passed => format!("{id} passes now: it is no deviation of {subject} any more"),
         Verdict::Differs(lines) => match expected.differ.get(id) {
             Some(reason) => {
-                tell(&format!("{} {id} differs ({reason}): {}", suite.subject, short(&lines)));
-                Ok(())
+                count(subject, |it| it.deviated += 1);
+                tell(&format!("{subject} {id} differs ({reason}): {}", short(&lines)));
+                return Ok(());
             }
-            None => Err(format!("{id} differs:\n  {}", lines.join("\n  ")).into()),
+            None => format!("{id} differs:\n  {}", lines.join("\n  ")),
         },
         Verdict::Skipped(reason) if expected.skip.contains_key(id) => {
-            tell(&format!("{} {id} skipped: {reason}", suite.subject));
-            Ok(())
+            count(subject, |it| it.cannot += 1);
+            tell(&format!("{subject} {id} skipped: {reason}"));
+            return Ok(());
         }
-        Verdict::Skipped(reason) => Err(format!("{id} is skipped ({reason}), but not listed so").into()),
-    }
+        Verdict::Skipped(reason) => format!("{id} is skipped ({reason}), but not listed so"),
+    };
+    count(subject, |it| it.wrong += 1);
+    Err(wrong.into())
 }
 
 fn short(lines: &[String]) -> String {
