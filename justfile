@@ -31,6 +31,12 @@ test *args:
     cargo build --package aufs-cli
     AUFS_BIN="{{target}}/debug/aufs" cargo test --workspace --no-fail-fast {{args}}
 
+# Replay what kernel aufs did, on plain directories and through the mount in each data mode; say how many scenarios pass.
+golden *args:
+    cargo build --package aufs-cli
+    cargo test --quiet --package aufs-union --test golden -- --quiet {{args}}
+    cargo test --quiet --package aufs-cli --test golden_fuse -- --quiet {{args}}
+
 # Run the tests that mount once more with requests travelling by io_uring; turns the host's switch for it and back.
 test-uring *args:
     cargo build --package aufs-cli

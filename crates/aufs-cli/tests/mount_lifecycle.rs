@@ -252,7 +252,7 @@ fn fuse_root_a_caller_that_is_gone_gets_no_mount() {
     let request = serde_json::json!({
         "branches": [branch("u", "rw"), branch("l1", "ro+wh")],
         "workdir": null, "mountpoint": base.join("m"), "data": "auto", "revalidate": false, "sync": false,
-        "volatile": false, "no_xattrs": false, "transport": "auto",
+        "volatile": false, "no_xattrs": false, "always_opaque": false, "transport": "auto",
         "flags": {"source": "aufs", "read_only": false, "no_suid": false, "no_dev": false, "no_exec": false,
             "no_atime": false, "no_dir_atime": false, "allow_other": false},
         "log": null,

@@ -40,6 +40,8 @@ pub struct PlanOptions {
     pub dirperm1: bool,
     /// `udba=`, if it was given.
     pub udba: Option<Udba>,
+    /// Whether each new directory is to be opaque.
+    pub always_opaque: bool,
     /// SELinux's label.
     pub context: Option<std::ffi::OsString>,
 }
@@ -70,7 +72,8 @@ pub fn plan(branches: &[BranchSpec], options: &PlanOptions) -> Result<Vec<Kernel
         Some(Udba::None) => b",udba=none",
         Some(Udba::Reval) => b",udba=reval",
     };
-    let reserved = RESERVED_LEN + dirperm1.len() + udba.len() + label.len();
+    let diropq: &[u8] = if options.always_opaque { b",diropq=a" } else { b"" };
+    let reserved = RESERVED_LEN + dirperm1.len() + udba.len() + diropq.len() + label.len();
     let limit = options.page_size.saturating_sub(reserved);
 
     let entries = branches.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
@@ -100,7 +103,7 @@ pub fn plan(branches: &[BranchSpec], options: &PlanOptions) -> Result<Vec<Kernel
         if remount {
             data.extend(label.strip_prefix(b",").unwrap_or_default());
         } else {
-            data.extend([XINO, dirperm1, udba, &label].concat());
+            data.extend([XINO, dirperm1, udba, diropq, &label].concat());
         }
         calls.push(KernelCall { remount, data });
     }
@@ -165,7 +168,8 @@ mod tests {
     use super::*;
     use aufs_union::branch::BranchPerm;
 
-    const OPTIONS: PlanOptions = PlanOptions { page_size: 4096, dirperm1: false, udba: None, context: None };
+    const OPTIONS: PlanOptions =
+        PlanOptions { page_size: 4096, dirperm1: false, udba: None, always_opaque: false, context: None };
 
     /// A container of `n` image layers in Docker's default root: the branches of driver-made mounts.
     fn docker(n: usize) -> Vec<BranchSpec> {
@@ -205,14 +209,15 @@ mod tests {
         let options = PlanOptions {
             dirperm1: true,
             udba: Some(Udba::Reval),
+            always_opaque: true,
             context: Some("s0:c1,c2".into()),
             page_size: 4096,
         };
         let call = |remount, data: &str| KernelCall { remount, data: data.into() };
-        let tail = ",dio,xino=/dev/shm/aufs.xino,dirperm1,udba=reval,context=\"s0:c1,c2\"";
+        let tail = ",dio,xino=/dev/shm/aufs.xino,dirperm1,udba=reval,diropq=a,context=\"s0:c1,c2\"";
         assert_eq!(plan(&stack, &options), Ok(vec![call(false, &format!("br:/u=rw:/a=ro:/b=rr+wh{tail}"))]));
-        // 54 reserved, 9 for dirperm1, 11 for udba, 19 for the label: 12 bytes for branches.
-        let tight = PlanOptions { page_size: 54 + 9 + 11 + 19 + 16, ..options };
+        // 54 reserved, 9 for dirperm1, 11 for udba, 9 for diropq, 19 for the label: 16 bytes for branches.
+        let tight = PlanOptions { page_size: 54 + 9 + 11 + 9 + 19 + 16, ..options };
         assert_eq!(
             plan(&stack, &tight),
             Ok(vec![

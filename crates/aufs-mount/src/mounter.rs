@@ -203,6 +203,7 @@ fn plan_for_kernel(stack: &BranchStack, options: &MountOptions) -> Result<Vec<Ke
         page_size: rustix::param::page_size(),
         dirperm1: true,
         udba: options.udba,
+        always_opaque: options.always_opaque,
         context: options.flags.context.clone().filter(|it| !it.is_empty()),
     };
     kernel::plan(stack.branches(), &plan_options)

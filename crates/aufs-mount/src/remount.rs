@@ -27,6 +27,7 @@ pub fn remount(mountpoint: &Path, options: &MountOptions) -> Result<(), MountErr
         (options.sync, "sync"),
         (options.volatile, "volatile"),
         (options.no_xattrs, "noxattr"),
+        (options.always_opaque, "diropq="),
         (options.transport.is_some(), "transport="),
     ] {
         if is_set {

@@ -33,6 +33,8 @@ pub struct ServeRequest {
     pub volatile: bool,
     /// Whether extended attributes are neither shown nor copied.
     pub no_xattrs: bool,
+    /// Whether each new directory is opaque.
+    pub always_opaque: bool,
     /// How requests travel.
     pub transport: Transport,
     /// Flags of the mount.
@@ -146,6 +148,7 @@ impl ServeRequest {
             sync: options.sync,
             volatile: options.volatile,
             no_xattrs: options.no_xattrs,
+            always_opaque: options.always_opaque,
             transport: options.transport.unwrap_or_default(),
             flags: ServedFlags::new(&options.flags, Uid::effective().is_root()),
             log: log.map(HostPath::from),

@@ -64,6 +64,8 @@ fn words_set_what_they_say() {
         ("udba=reval", MountOptions { udba: Some(Udba::Reval), ..Default::default() }),
         ("udba=reval,udba=none", MountOptions { udba: Some(Udba::None), ..Default::default() }),
         ("noxattr", MountOptions { no_xattrs: true, ..Default::default() }),
+        ("diropq=a", MountOptions { always_opaque: true, ..Default::default() }),
+        ("diropq=always,diropq=w", MountOptions::default()),
         ("volatile", MountOptions { volatile: true, ..Default::default() }),
         ("transport=uring", MountOptions { transport: Some(Transport::Uring), ..Default::default() }),
         ("sync,dirperm1", MountOptions { sync: true, ..Default::default() }),
@@ -160,12 +162,12 @@ fn mistakes_name_the_word_and_the_remedy() {
 
 #[test]
 fn all_ignored_words_share_one_warning() {
-    let text = "br:/u=rw+nolwh:/l=ro+wh+icex,dio,xino=/dev/shm/x,noxino,sum,create=mfs,cpup=bu,diropq=a,verbose,warn_perm,dio";
+    let text = "br:/u=rw+nolwh:/l=ro+wh+icex,dio,xino=/dev/shm/x,noxino,sum,create=mfs,cpup=bu,verbose,warn_perm,dio";
     let (_, warnings) = parsed(text.as_ref(), Dialect::Own).unwrap();
     assert_eq!(
         warnings,
         ["ignored, as these aufs words do nothing here: \
-          +nolwh +icex dio xino noxino sum create cpup diropq verbose warn_perm"]
+          +nolwh +icex dio xino noxino sum create cpup verbose warn_perm"]
     );
 }
 
@@ -257,13 +259,16 @@ prop_compose! {
         sync in any::<bool>(),
         volatile in any::<bool>(),
         no_xattrs in any::<bool>(),
+        always_opaque in any::<bool>(),
         transport in prop::option::of(prop_oneof![
             Just(Transport::Auto), Just(Transport::Device), Just(Transport::Uring)]),
         remount in any::<bool>(),
         flags in flags(),
     ) -> MountOptions {
         let branches = branches.into_iter().map(|(path, perm)| BranchSpec { path, perm }).collect();
-        MountOptions { branches, workdir, data, udba, sync, volatile, no_xattrs, transport, remount, flags }
+        MountOptions {
+            branches, workdir, data, udba, sync, volatile, no_xattrs, always_opaque, transport, remount, flags,
+        }
     }
 }
 

@@ -142,7 +142,8 @@ fn import_tree(entries: &[Value], exe_digest: Option<&str>) -> Result<Tree, Box<
             seen.sha256 = Some("exe".to_owned());
             seen.size = None;
         }
-        if !reduce(&mut seen) && seen.kind.as_deref() != Some("dir") {
+        // An entry that could not be looked at has no inode to compare.
+        if !reduce(&mut seen) && seen.error.is_none() && seen.kind.as_deref() != Some("dir") {
             let inode = format!("{} {}", entry["dev"], entry["ino"]);
             inodes.entry(inode).or_default().push(seen.path.clone());
         }

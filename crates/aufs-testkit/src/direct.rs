@@ -157,7 +157,9 @@ impl Subject for Direct {
         if 0 < open_handles {
             return Err(Errno::BUSY.into());
         }
-        self.union.take().map(drop).ok_or(Fault::Errno(Errno::INVAL))
+        // As the server does when its mount is gone.
+        let union = self.union.take().ok_or(Fault::Errno(Errno::INVAL))?;
+        union.flush_pseudo_links().map(drop).map_err(errno_of)
     }
 
     fn set_caller(&mut self, caller: Option<(u32, u32)>) -> Outcome<()> {

@@ -51,7 +51,7 @@ fn list(c: &mut Criterion) {
             }
             stack.push(BranchSpec { path, perm: BranchPerm::ReadOnly { whiteouts: true } });
         }
-        let options = UnionOptions { stack, workdir: None, sync: false, revalidate: false, no_xattrs: false };
+        let options = UnionOptions { stack, ..UnionOptions::default() };
         group.bench_function(BenchmarkId::new("first", branch_count), |b| {
             b.iter_batched_ref(
                 || Union::open(&options).unwrap(),
@@ -83,7 +83,7 @@ fn lookup_by_depth(c: &mut Criterion) {
             }
             stack.push(BranchSpec { path, perm: BranchPerm::ReadOnly { whiteouts: true } });
         }
-        let options = UnionOptions { stack, workdir: None, sync: false, revalidate: false, no_xattrs: false };
+        let options = UnionOptions { stack, ..UnionOptions::default() };
         for (case, prefix) in [("hit", "name"), ("miss", "none")] {
             let names: Vec<_> = (0..NAMES).map(|it| format!("{prefix}{it}")).collect();
             group.bench_function(BenchmarkId::new(case, branch_count), |b| {

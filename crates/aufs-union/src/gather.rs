@@ -15,7 +15,7 @@ use crate::error::{Outcome, UnionErrorKind};
 use crate::facts::{HeldAt, HeldList};
 use crate::index::Index;
 use crate::marker;
-use crate::names::{self, BranchName};
+use crate::names::BranchName;
 use crate::node::{DirState, Node};
 use crate::resolve::{Held, HeldEntry, Merge};
 use crate::union::{Branch, Union};
@@ -193,7 +193,8 @@ impl Union {
         let (mut is_opaque, mut shows_names) = (false, false);
         let mut unknown = Vec::new();
         listing::visit(&part.fd, part.is_new, |entry| match BranchName::of(entry.name) {
-            BranchName::Plain(name) if names::check(name).is_ok() => {
+            // Overlong names of lower branches are listed, so that nobody takes the directory for empty.
+            BranchName::Plain(name) => {
                 shows_names = true;
                 index.put_entry(name, branch, entry.file_type, self.number(device, entry.ino));
                 if entry.file_type == FileType::Unknown {

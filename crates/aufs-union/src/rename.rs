@@ -216,7 +216,7 @@ impl Union {
         if is_dir {
             self.refuse_lower_entries(source)?;
             // At its new place nothing below may shine through.
-            if self.would_merge(&new_held, writable) {
+            if self.would_merge(&new_held, writable) || self.always_opaque {
                 marker::put_opaque(root, &*self.dir_handle(source, writable)?)?;
             }
             if let Some(target) = target {

@@ -25,7 +25,7 @@ use crate::spot::Spot;
 use crate::writable::{OpenUnionError, Writable};
 
 /// How a union is to be opened.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UnionOptions {
     /// Branches, topmost first; all but the first writable one count as read-only.
     pub stack: Vec<BranchSpec>,
@@ -37,6 +37,8 @@ pub struct UnionOptions {
     pub revalidate: bool,
     /// Whether extended attributes are neither shown nor copied up: quicker, but capabilities and ACLs are lost.
     pub no_xattrs: bool,
+    /// Whether each new directory is opaque (`diropq=a`), not only one that must hide something.
+    pub always_opaque: bool,
 }
 
 /// One branch, opened.
@@ -61,6 +63,7 @@ pub struct Union {
     pub(crate) revalidate: bool,
     pub(crate) sync: bool,
     pub(crate) no_xattrs: bool,
+    pub(crate) always_opaque: bool,
     /// User and group that new host files get.
     pub(crate) own_ids: (u32, u32),
     /// Files with several names, by what the host calls them.
@@ -135,6 +138,7 @@ impl Union {
             revalidate: options.revalidate,
             sync: options.sync,
             no_xattrs: options.no_xattrs,
+            always_opaque: options.always_opaque,
             own_ids: (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
             linked: Shards::default(),
             links: Shards::default(),

@@ -141,7 +141,7 @@ fn one_union_at_a_time_writes_to_a_branch() {
     let first = open(base.path(), 1);
     let spec = BranchSpec { path: base.path().join("b0"), perm: BranchPerm::ReadWrite };
     let options =
-        UnionOptions { stack: vec![spec], workdir: None, sync: false, revalidate: false, no_xattrs: false };
+        UnionOptions { stack: vec![spec], ..UnionOptions::default() };
     let error = Union::open(&options).unwrap_err();
     assert!(error.to_string().contains("in use by another mount"), "{error}");
     drop(first);

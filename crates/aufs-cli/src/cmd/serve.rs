@@ -156,6 +156,7 @@ fn union_options(request: &ServeRequest) -> anyhow::Result<UnionOptions> {
         sync: request.sync,
         revalidate: request.revalidate,
         no_xattrs: request.no_xattrs,
+        always_opaque: request.always_opaque,
     })
 }
 

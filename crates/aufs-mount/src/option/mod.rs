@@ -173,6 +173,8 @@ pub struct MountOptions {
     pub volatile: bool,
     /// `noxattr`: extended attributes are neither shown nor copied up.
     pub no_xattrs: bool,
+    /// Whether each new directory is opaque (`diropq=a`).
+    pub always_opaque: bool,
     /// `transport=`.
     pub transport: Option<Transport>,
     /// `remount`: change a live mount instead of making one.

@@ -66,6 +66,9 @@ pub enum OptionErrorKind {
     /// No such `udba`.
     #[error("expected udba=none or udba=reval")]
     Udba,
+    /// No such `diropq`.
+    #[error("expected diropq=always or diropq=whiteouted")]
+    DirOpaque,
     /// Permission checks on every branch are not offered.
     #[error("not offered; the permissions of the topmost branch always decide (dirperm1)")]
     NoDirPerm1,
@@ -247,6 +250,13 @@ impl OptionParser {
                 let text = String::from_utf8_lossy(value);
                 self.options.transport = Some(text.parse().map_err(OptionErrorKind::Transport)?);
             }
+            Does::DirOpaque => {
+                self.options.always_opaque = match value {
+                    b"a" | b"always" => true,
+                    b"w" | b"whiteouted" => false,
+                    _ => return Err(OptionErrorKind::DirOpaque),
+                };
+            }
             Does::Remount => self.options.remount = true,
             Does::ReadOnly(set) => flags.read_only = Some(set),
             Does::NoSuid(set) => flags.no_suid = Some(set),
@@ -329,6 +339,7 @@ impl Does {
                 | Self::Upper
                 | Self::Work
                 | Self::Transport
+                | Self::DirOpaque
                 | Self::Data
                 | Self::Udba
                 | Self::Fsname

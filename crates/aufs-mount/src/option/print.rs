@@ -48,6 +48,7 @@ impl MountOptions {
             (self.sync.then_some(true), "sync", ""),
             (self.volatile.then_some(true), "volatile", ""),
             (self.no_xattrs.then_some(true), "noxattr", ""),
+            (self.always_opaque.then_some(true), "diropq=a", ""),
             (self.remount.then_some(true), "remount", ""),
             (flags.allow_other.then_some(true), "allow_other", ""),
         ] {

@@ -23,6 +23,8 @@ pub(super) enum Does {
     NoXattrs,
     /// How requests reach the server.
     Transport,
+    /// Which new directories are opaque.
+    DirOpaque,
     /// On already.
     DirPerm1,
     /// Cannot be had.
@@ -69,6 +71,7 @@ const WORDS: &[(Does, &[&str])] = &[
     (Does::Volatile, &["volatile"]),
     (Does::NoXattrs, &["noxattr"]),
     (Does::Transport, &["transport"]),
+    (Does::DirOpaque, &["diropq"]),
     (Does::DirPerm1, &["dirperm1"]),
     (Does::NoDirPerm1, &["nodirperm1"]),
     (Does::Remount, &["remount"]),
@@ -148,7 +151,6 @@ const WORDS: &[(Does, &[&str])] = &[
             "cpup",
             "copyup",
             "copyup_policy",
-            "diropq",
             "verbose",
             "v",
             "noverbose",

@@ -19,16 +19,17 @@ pub fn open_union(options: &str) -> Outcome<Union> {
     let Some(stack) = parts.next().and_then(|it| it.strip_prefix("br:")) else {
         return Err(OTHER_OPTIONS);
     };
-    let mut revalidate = false;
+    let mut options = UnionOptions::default();
     for part in parts {
         match part {
-            "udba=reval" => revalidate = true,
+            "udba=reval" => options.revalidate = true,
+            "diropq=a" => options.always_opaque = true,
+            "diropq=w" => options.always_opaque = false,
             "udba=none" | "dirperm1" => {}
             _ => return Err(OTHER_OPTIONS),
         }
     }
-    let stack = stack.split(':').map(branch_of).collect::<Outcome<Vec<BranchSpec>>>()?;
-    let options = UnionOptions { stack, workdir: None, sync: false, revalidate, no_xattrs: false };
+    options.stack = stack.split(':').map(branch_of).collect::<Outcome<Vec<BranchSpec>>>()?;
     Union::open(&options).map_err(|error| Fault::Errno(error.errno()))
 }
 

@@ -17,7 +17,7 @@ pub fn options(base: &Path, lower_count: usize) -> UnionOptions {
         BranchSpec { path, perm }
     };
     let stack = (0..=lower_count).map(spec).collect();
-    UnionOptions { stack, workdir: None, sync: false, revalidate: false, no_xattrs: false }
+    UnionOptions { stack, ..UnionOptions::default() }
 }
 
 /// Opens the union of [`options`].
