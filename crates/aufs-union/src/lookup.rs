@@ -111,12 +111,13 @@ impl Union {
         Ok(self.attr_of(node, &stat))
     }
 
-    /// A directory on several branches counts no links, as nobody could without reading them all.
+    /// A directory on several branches counts no links, as nobody could without reading them all; nor does
+    /// the root, which holds directories that nobody sees.
     pub(crate) fn attr_of(&self, node: &Node, stat: &Stat) -> Attr {
         let mut attr = Attr::of(stat, node.ino());
         if node.file_type() != FileType::Directory {
             attr.nlink = self.own_link_count(node).unwrap_or(attr.nlink);
-        } else if node.spot.read().held().is_none() {
+        } else if node.spot.read().held().is_none() && !node.is_on_one_branch() {
             attr.nlink = 1;
         }
         attr

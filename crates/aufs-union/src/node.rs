@@ -205,6 +205,12 @@ impl Node {
         Ok(state)
     }
 
+    /// Whether one branch alone has this directory, which is not the root; false while somebody works on it.
+    pub(crate) fn is_on_one_branch(&self) -> bool {
+        let state = self.dir.as_ref().and_then(|it| it.state.try_lock());
+        self.id != Self::ROOT_ID && state.is_some_and(|it| it.branches.len() == 1)
+    }
+
     /// Whether somebody works on this directory right now, perhaps reading it whole.
     pub fn is_busy(&self) -> bool {
         self.dir.as_ref().is_some_and(|it| it.state.is_locked())
