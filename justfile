@@ -37,6 +37,16 @@ golden *args:
     cargo test --quiet --package aufs-union --test golden -- --quiet {{args}}
     cargo test --quiet --package aufs-cli --test golden_fuse -- --quiet {{args}}
 
+# Run pjdfstest and fsx on our mount in each data mode, beside ext4 and overlayfs, as root and in a user namespace.
+suites *args: _suites
+    cargo build --release --package aufs-cli --package suites
+    "{{target}}/release/suites" --aufs "{{target}}/release/aufs" --bin "{{target}}/tools/bin" {{args}}
+
+# Install the outside suites from crates.io.
+_suites:
+    test -x "{{target}}/tools/bin/pjdfstest" || cargo install --quiet --locked --version "=0.2.2" --root "{{target}}/tools" pjdfstest >&2
+    test -x "{{target}}/tools/bin/fsx" || cargo install --quiet --locked --version "^0.3.2" --root "{{target}}/tools" fsx >&2
+
 # Run the tests that mount once more with requests travelling by io_uring; turns the host's switch for it and back.
 test-uring *args:
     cargo build --package aufs-cli
@@ -94,5 +104,5 @@ install:
 _locked:
     cargo metadata --locked --format-version 1 >/dev/null
 
-# Run what CI runs: format, lints, arrows, docs, tests over both transports and a short bench.
-ci: _locked (fmt "--check") lint arrows docs test test-uring (bench "quick")
+# Run what CI runs: format, lints, arrows, docs, tests over both transports, outside suites and a short bench.
+ci: _locked (fmt "--check") lint arrows docs test test-uring suites (bench "quick")

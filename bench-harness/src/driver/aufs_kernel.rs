@@ -44,7 +44,7 @@ impl Driver for AufsKernel {
 fn mount(option: &OsString, target: &Path) -> Result<(), String> {
     let parsed = option::parse(option, Dialect::Own).map_err(|error| error.to_string())?;
     let page_size = rustix::param::page_size();
-    let options = PlanOptions { page_size, dirperm1: false, udba: None, context: None };
+    let options = PlanOptions { page_size, dirperm1: false, udba: None, always_opaque: false, context: None };
     let calls = kernel::plan(&parsed.options.branches, &options)?;
     kernel::mount(&calls, target, &GenericFlags::default())
         .map_err(|error| format!("{error}: {}", error.kind))

@@ -31,18 +31,10 @@ impl Union {
     }
 
     /// Notes a copy of `node` and what stands for its names below.
-    pub(crate) fn note_pseudo_link(
-        &self,
-        node: &Arc<Node>,
-        nlink: u32,
-        pseudo_link: (OsString, Origin),
-    ) {
+    pub(crate) fn note_pseudo_link(&self, node: &Arc<Node>, nlink: u32, pseudo_link: (OsString, Origin)) {
         self.links.change(node.id(), |group| {
-            let known = group.get_or_insert_with(|| LinkGroup {
-                node: Arc::clone(node),
-                nlink,
-                pseudo_link: None,
-            });
+            let known =
+                group.get_or_insert_with(|| LinkGroup { node: Arc::clone(node), nlink, pseudo_link: None });
             known.pseudo_link = Some(pseudo_link);
         });
     }

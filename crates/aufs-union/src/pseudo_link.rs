@@ -165,14 +165,23 @@ impl Union {
             if is_known.contains(name) || 1 < Entry::At(dir.as_fd(), name).stat()?.st_nlink {
                 self.remove_pseudo_link(name)?;
             } else {
-                warn!(?name, "a pseudo-link in {PSEUDO_LINKS} belongs to no file of these branches; it stays");
+                warn!(
+                    ?name,
+                    "a pseudo-link in {PSEUDO_LINKS} belongs to no file of these branches; it stays"
+                );
             }
         }
         Ok(())
     }
 
     /// Gives the copy the name of its origin, if the union still shows that there.
-    fn link_recovered(&self, dir: &Arc<Node>, name: &OsStr, origin: Origin, pseudo_link: &OsStr) -> Outcome<()> {
+    fn link_recovered(
+        &self,
+        dir: &Arc<Node>,
+        name: &OsStr,
+        origin: Origin,
+        pseudo_link: &OsStr,
+    ) -> Outcome<()> {
         let writable = self.writable()?;
         let shows_origin = {
             let Some(found) = self.find_locked(dir, &mut *dir.lock_dir()?, name)? else { return Ok(()) };

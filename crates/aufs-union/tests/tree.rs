@@ -140,8 +140,7 @@ fn one_union_at_a_time_writes_to_a_branch() {
     let base = tempfile::tempdir().unwrap();
     let first = open(base.path(), 1);
     let spec = BranchSpec { path: base.path().join("b0"), perm: BranchPerm::ReadWrite };
-    let options =
-        UnionOptions { stack: vec![spec], ..UnionOptions::default() };
+    let options = UnionOptions { stack: vec![spec], ..UnionOptions::default() };
     let error = Union::open(&options).unwrap_err();
     assert!(error.to_string().contains("in use by another mount"), "{error}");
     drop(first);

@@ -28,6 +28,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("aufs-testkit", &["aufs-union"]),
     ("bench-harness", &["aufs-host", "aufs-detect", "aufs-mount"]),
     ("arrows", &[]),
+    ("suites", &[]),
 ];
 
 /// The part of `cargo metadata --no-deps` that the rules read.

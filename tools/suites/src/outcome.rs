@@ -1,0 +1,23 @@
+//! What a suite found.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+/// The tests of one suite on one subject.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// How many passed.
+    pub passed: usize,
+    /// Names of those that failed.
+    pub failed: BTreeSet<String>,
+    /// Names of those that cannot run there.
+    pub skipped: BTreeSet<String>,
+}
+
+impl Outcome {
+    /// Returns how many tests there are.
+    pub fn total(&self) -> usize {
+        self.passed + self.failed.len() + self.skipped.len()
+    }
+}
