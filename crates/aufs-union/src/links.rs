@@ -25,6 +25,16 @@ pub(crate) struct LinkGroup {
 }
 
 impl Union {
+    /// Returns the number of names of `node`, which is no directory and has `host_nlink` where it lies.
+    pub(crate) fn link_count(&self, node: &Node, host_nlink: u32) -> u32 {
+        self.own_link_count(node).unwrap_or_else(|| {
+            let spot = node.spot.read();
+            // What was removed from the union keeps its names below.
+            let is_gone = spot.names().is_empty() && self.writable_branch() != Some(spot.branch());
+            if is_gone { 0 } else { host_nlink }
+        })
+    }
+
     /// Returns the number of names of `node`, where that is not the host's.
     pub(crate) fn own_link_count(&self, node: &Node) -> Option<u32> {
         self.links.with(&node.id(), |it| it.nlink)

@@ -116,7 +116,7 @@ impl Union {
     pub(crate) fn attr_of(&self, node: &Node, stat: &Stat) -> Attr {
         let mut attr = Attr::of(stat, node.ino());
         if node.file_type() != FileType::Directory {
-            attr.nlink = self.own_link_count(node).unwrap_or(attr.nlink);
+            attr.nlink = self.link_count(node, attr.nlink);
         } else if node.spot.read().held().is_none() && !node.is_on_one_branch() {
             attr.nlink = 1;
         }
