@@ -200,9 +200,15 @@ fn root_immutable_files_below_stay_as_they_are() {
     let node = find(&union, "f").unwrap();
     let copied = union.copy_up(&node, Keep::All).map_err(|it| it.errno());
     let removed = union.unlink(union.root(), OsStr::new("f")).map_err(|it| it.errno());
+    fs::write(base.path().join("b0/g"), "y").unwrap();
+    let root = union.root();
+    let replaced = union
+        .rename(root, OsStr::new("g"), root, OsStr::new("f"), RenameMode::Replace)
+        .map_err(|it| it.errno());
     ioctl_setflags(&file, flags).unwrap();
-    assert_eq!(copied, Err(rustix::io::Errno::PERM));
-    assert_eq!(removed, Err(rustix::io::Errno::PERM));
+    for (what, result) in [("copied", copied.map(drop)), ("removed", removed), ("replaced", replaced)] {
+        assert_eq!(result, Err(rustix::io::Errno::PERM), "{what}");
+    }
     assert!(!base.path().join("b0/.wh.f").exists() && !base.path().join("b0/f").exists());
 }
 
