@@ -30,7 +30,7 @@ pub struct Direct {
     host: HostCalls,
     options: String,
     read_only: bool,
-    union: Option<Union>,
+    union: Option<Arc<Union>>,
     caller: Caller,
     umask: u32,
 }
@@ -61,13 +61,26 @@ impl Direct {
         Self { host, options, read_only, union: None, caller: process_caller(), umask: 0o022 }
     }
 
+    /// The same union, for another thread.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        Self {
+            host: self.host.clone(),
+            options: self.options.clone(),
+            read_only: self.read_only,
+            union: self.union.clone(),
+            caller: self.caller,
+            umask: self.umask,
+        }
+    }
+
     /// The union, if the call is for it and not for the host.
     fn union_for(&self, path: &str) -> Option<&Union> {
-        if is_host(path) { None } else { self.union.as_ref() }
+        if is_host(path) { None } else { self.union.as_deref() }
     }
 
     fn mounted(&self) -> Outcome<&Union> {
-        self.union.as_ref().ok_or(Fault::Errno(Errno::STALE))
+        self.union.as_deref().ok_or(Fault::Errno(Errno::STALE))
     }
 
     fn creator(&self) -> Creator {
@@ -149,7 +162,7 @@ impl Subject for Direct {
         if self.caller != process_caller() {
             return Err(Errno::PERM.into()); // Only who could call mount(2) may open a union.
         }
-        self.union = Some(open_union(&self.options)?);
+        self.union = Some(open_union(&self.options)?.into());
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::compare::compare_trees;
 use crate::dump::{Since, dump};
 use crate::host_calls::HostCalls;
-use crate::model::{Branch, merge};
+use crate::model::{Branch, merge, shows_all_links};
 use crate::mounted::Mounted;
 use crate::op::Op;
 use crate::replay::call;
@@ -61,28 +61,108 @@ pub fn check<S: Subject>(
     union.umask(rustix::fs::Mode::empty());
     let below = lower_branches(&mut union, branches.len()).map_err(told)?;
 
+    make_calls(&mut union, &mut plain, history)?;
+    let links = if shows_all_links(branches) { Links::Exact } else { Links::AtLeast };
+    let after = shown(&mut union, links).map_err(told)?;
+    same("after the history", &shown(&mut plain, links).map_err(told)?, &after)?;
+    survives(&mut union, branches, &below)
+}
+
+/// Makes the same calls on both, whose results must agree.
+fn make_calls<A: Subject, B: Subject>(union: &mut A, plain: &mut B, history: &[Op]) -> Result<(), Failure> {
     for (n, op) in history.iter().enumerate() {
-        let got = call(&mut union, op, &Since::default()).map_err(told)?;
+        let got = call(union, op, &Since::default()).map_err(told)?;
         let is_rename = matches!(op, Op::Rename { .. } | Op::Renameat2 { .. });
         if is_rename && got.err.as_deref() == Some("EXDEV") {
             continue; // A directory with entries below: aufs leaves the work to mv.
         }
-        let wanted = call(&mut plain, op, &Since::default()).map_err(told)?;
+        let wanted = call(plain, op, &Since::default()).map_err(told)?;
         if wanted != got {
             return Err(Failure(format!("call {n} {op:?}: wanted {wanted:?}, got {got:?}")));
         }
     }
-    let after = shown(&mut union).map_err(told)?;
-    same("after the history", &shown(&mut plain).map_err(told)?, &after)?;
+    Ok(())
+}
+
+/// Unmounts, and mounts again: the same tree must show, over the same lower branches.
+fn survives<S: Subject>(union: &mut S, branches: &[Branch], below: &[Tree]) -> Result<(), Failure> {
+    // Names that a whiteout hides now were counted until the unmount.
+    let before = shown(union, Links::AtLeast).map_err(told)?;
     union.unmount(0).map_err(told)?;
-    let below_after = lower_branches(&mut union, branches.len()).map_err(told)?;
+    let below_after = lower_branches(union, branches.len()).map_err(told)?;
     for (wanted, got) in below.iter().zip(&below_after) {
         same("a lower branch", wanted, got)?;
     }
     union.mount().map_err(told)?;
-    let again = shown(&mut union).map_err(told)?;
+    let again = shown(union, Links::AtLeast).map_err(told)?;
     union.unmount(0).map_err(told)?;
-    same("after mounting it again", &after, &again)
+    same("after mounting it again", &before, &again)
+}
+
+/// Makes the calls of several histories at once on one union, each from a thread of its own.
+///
+/// As [`check`], but for what cannot be known: where the histories are `disjoint`,
+/// the n-th having `tn/` to itself, results and trees must agree with a plain
+/// directory; else only that which holds whatever the order is checked.
+///
+/// # Errors
+///
+/// What did not hold.
+pub fn check_threads<S: Subject + Send>(
+    scratch: &Path,
+    branches: &[Branch],
+    histories: &[Vec<Op>],
+    disjoint: bool,
+    subject: impl FnOnce(HostCalls, String) -> S,
+    beside: impl Fn(&S) -> S,
+) -> Result<(), Failure> {
+    rustix::process::umask(rustix::fs::Mode::empty());
+    let calls = HostCalls { branches: scratch.join("b"), mountpoint: scratch.join("u") };
+    std::fs::create_dir_all(&calls.mountpoint).map_err(told)?;
+    let options = plant(&calls, branches)?;
+    let plain_root = scratch.join("plain");
+    merge(branches).plant(&plain_root).map_err(told)?;
+    let mut union = subject(calls, options);
+    union.mount().map_err(told)?;
+    let below = lower_branches(&mut union, branches.len()).map_err(told)?;
+
+    let made: Vec<Result<(), Failure>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = histories
+            .iter()
+            .map(|history| {
+                let (mut union, mut plain) = (beside(&union), Mounted::plain(plain_root.clone()));
+                scope.spawn(move || {
+                    if disjoint {
+                        return make_calls(&mut union, &mut plain, history);
+                    }
+                    for op in history {
+                        let got = call(&mut union, op, &Since::default()).map_err(told)?;
+                        if matches!(got.err.as_deref(), Some("EIO" | "EMFILE" | "EBADF" | "EFAULT")) {
+                            return Err(Failure(format!("{op:?}: {got:?}")));
+                        }
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        threads.into_iter().map(|it| it.join().unwrap_or_else(|panic| Err(told(panic)))).collect()
+    });
+    made.into_iter().collect::<Result<(), Failure>>()?;
+    if disjoint {
+        let links = if shows_all_links(branches) { Links::Exact } else { Links::AtLeast };
+        let plain = shown(&mut Mounted::plain(plain_root), links).map_err(told)?;
+        same("after the histories", &plain, &shown(&mut union, links).map_err(told)?)?;
+    }
+    survives(&mut union, branches, &below)
+}
+
+/// How well link counts are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Links {
+    /// As many as there are names.
+    Exact,
+    /// Hidden names may count along.
+    AtLeast,
 }
 
 /// Builds the branches; returns the mount options that name them.
@@ -108,9 +188,14 @@ fn exact() -> Since {
 }
 
 /// The whole tree, with the times that calls have set.
-fn shown<S: Subject>(subject: &mut S) -> Outcome<Tree> {
+fn shown<S: Subject>(subject: &mut S, links: Links) -> Outcome<Tree> {
     let mut tree = dump(subject, ".", &exact())?;
     for entry in &mut tree.entries {
+        let names =
+            tree.same_inode.iter().find(|it| it.contains(&entry.path)).map_or(1, |it| it.len() as u64);
+        if links == Links::AtLeast && entry.nlink.is_some_and(|it| names < it) {
+            entry.nlink = Some(names);
+        }
         // Both sides made their entries at their own moment, and a copy-up into
         // a directory moves its time, as on kernel aufs.
         let is_dir = entry.kind.as_deref() == Some("dir");

@@ -30,7 +30,7 @@ pub enum Mounter {
 }
 
 /// A union at a mount point, worked on by system calls.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Mounted {
     calls: HostCalls,
     mounter: Mounter,

@@ -1,13 +1,14 @@
 //! Trees as lines of text: to plant on the host, and to read back.
 //!
 //! `etc/` is a directory, `etc/passwd: root` a file with the content `root`,
-//! `sh -> bash` a symlink. Parents that no line names are made.
+//! `sh -> bash` a symlink, `a =1: text` one of the names of file 1. Parents that
+//! no line names are made.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::dump::BOOKKEEPING;
 use crate::error::KitError;
@@ -19,6 +20,8 @@ pub enum Item {
     Dir(BTreeMap<String, Item>),
     /// A file and its content.
     File(String),
+    /// A name of the file with this number, and its content.
+    Linked(u32, String),
     /// A symlink and its target.
     Symlink(String),
 }
@@ -64,6 +67,7 @@ impl Item {
     fn add_lines(&self, path: &str, lines: &mut Vec<String>) {
         match self {
             Self::File(content) => lines.push(format!("{path}: {content}")),
+            Self::Linked(file, content) => lines.push(format!("{path} ={file}: {content}")),
             Self::Symlink(target) => lines.push(format!("{path} -> {target}")),
             Self::Dir(entries) => {
                 let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
@@ -83,18 +87,48 @@ impl Item {
     ///
     /// What the host refused.
     pub fn plant(&self, root: &Path) -> Result<(), KitError> {
+        self.plant_among(root, &mut BTreeMap::new())
+    }
+
+    /// `files` has the first name of each numbered file.
+    fn plant_among(&self, root: &Path, files: &mut BTreeMap<u32, PathBuf>) -> Result<(), KitError> {
         let made: io::Result<()> = match self {
             Self::File(content) => fs::write(root, content),
+            Self::Linked(file, content) => match files.get(file) {
+                Some(first) => fs::hard_link(first, root),
+                None => {
+                    files.insert(*file, root.to_owned());
+                    fs::write(root, content)
+                }
+            },
             Self::Symlink(target) => symlink(target, root),
             Self::Dir(_) => fs::create_dir_all(root),
         };
         made.map_err(KitError::at("plant", root))?;
         if let Self::Dir(entries) = self {
             for (name, item) in entries {
-                item.plant(&root.join(name))?;
+                item.plant_among(&root.join(name), files)?;
             }
         }
         Ok(())
+    }
+
+    /// Adds `offset` to the number of each numbered file, so that two trees share none.
+    pub fn renumber(&mut self, offset: u32) {
+        match self {
+            Self::Dir(entries) => entries.values_mut().for_each(|it| it.renumber(offset)),
+            Self::Linked(file, _) => *file += offset,
+            Self::File(_) | Self::Symlink(_) => {}
+        }
+    }
+
+    /// Counts the names of each numbered file.
+    pub fn count_names(&self, counts: &mut BTreeMap<u32, usize>) {
+        match self {
+            Self::Dir(entries) => entries.values().for_each(|it| it.count_names(counts)),
+            Self::Linked(file, _) => *counts.entry(*file).or_default() += 1,
+            Self::File(_) | Self::Symlink(_) => {}
+        }
     }
 
     /// Reads a tree from the host, without aufs's bookkeeping at its root.
@@ -141,7 +175,11 @@ fn parse(line: &str) -> (&str, Item) {
         return (path, Item::empty_dir());
     }
     let (path, content) = line.split_once(':').unwrap_or((line, ""));
-    (path, Item::File(content.strip_prefix(' ').unwrap_or(content).to_owned()))
+    let content = content.strip_prefix(' ').unwrap_or(content).to_owned();
+    match path.split_once(" =").and_then(|(path, file)| Some((path, file.parse().ok()?))) {
+        Some((path, file)) => (path, Item::Linked(file, content)),
+        None => (path, Item::File(content)),
+    }
 }
 
 /// Makes the tree that `lines` describe at `root`.
@@ -173,6 +211,21 @@ mod tests {
         plant(root.path(), &lines).unwrap();
         let expected = ["etc/", "etc/passwd: root\n", "etc/sh -> bash", "only/", "only/parents/", "z: "];
         assert_eq!(read_lines(root.path()).unwrap(), expected);
+    }
+
+    #[test]
+    fn names_of_a_numbered_file_are_links() {
+        use std::os::unix::fs::MetadataExt;
+        let root = tempfile::tempdir().unwrap();
+        let mut tree = Item::from_lines(&["a =1: x", "d/b =1: x", "c =2: y"]);
+        tree.renumber(5);
+        assert_eq!(tree.lines(), ["a =6: x", "c =7: y", "d/", "d/b =6: x"]);
+        tree.plant(root.path()).unwrap();
+        let ino = |name: &str| fs::metadata(root.path().join(name)).unwrap().ino();
+        assert_eq!((ino("a") == ino("d/b"), ino("a") == ino("c")), (true, false));
+        let mut counts = BTreeMap::new();
+        tree.count_names(&mut counts);
+        assert_eq!(counts, BTreeMap::from([(6, 2), (7, 1)]));
     }
 
     #[test]
