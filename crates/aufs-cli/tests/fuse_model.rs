@@ -4,32 +4,80 @@
 //! the same without a mount.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-use aufs_testkit::history::{Failure, check};
+use aufs_testkit::history::{Failure, check, check_threads};
 use aufs_testkit::host_calls::HostCalls;
-use aufs_testkit::model::{Branch, histories, stacks};
+use aufs_testkit::model::{cases, histories, histories_beside, side_by_side, stacks};
 use aufs_testkit::mounted::{Mounted, Mounter};
 use aufs_testkit::needs::{Need, missing};
-use aufs_testkit::op::Op;
 use nix::mount::{MntFlags, umount2};
 use proptest::prelude::{ProptestConfig, TestCaseError, proptest};
 
+/// Calls of one history.
+const CALLS: usize = 40;
+
+/// Every way in which data travels, and the one in which the kernel caches nothing.
+const OPTIONS: [&str; 4] = ["", "data=noopen", "data=cached", "udba=reval"];
+
+/// A process that another test forks holds our open files until it executes, and a mount with open files is busy.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn config(default_cases: u32) -> ProptestConfig {
+    ProptestConfig { cases: cases(default_cases), failure_persistence: None, ..ProptestConfig::default() }
+}
+
+/// Runs `play` on a fresh mount for each set of options, where mounts can be had.
+fn in_each_way(play: impl Fn(&Path, &str) -> Result<(), Failure>) -> Result<(), TestCaseError> {
+    if let Some(reason) = missing(&[Need::Root, Need::Fuse]).map_err(TestCaseError::fail)? {
+        eprintln!("skipped: {reason}");
+        return Ok(());
+    }
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    for options in OPTIONS {
+        let scratch = tempfile::tempdir()?;
+        let _mounted = Detached(scratch.path().join("u"));
+        play(scratch.path(), options)
+            .map_err(|failure| TestCaseError::fail(format!("[{options}] {failure}")))?;
+    }
+    Ok(())
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config(24))]
 
     #[test]
-    fn fuse_root_a_mount_behaves_as_a_plain_directory(branches in stacks(), history in histories()) {
-        let needs = [Need::Root, Need::Fuse];
-        if let Some(reason) = missing(&needs).map_err(TestCaseError::fail)? {
-            eprintln!("skipped: {reason}");
-            return Ok(());
-        }
-        for extra_options in ["", "data=noopen", "data=cached"] {
-            let scratch = tempfile::tempdir()?;
-            let _mounted = Detached(scratch.path().join("u"));
-            play(scratch.path(), &branches, &history, extra_options)
-                .map_err(|failure| TestCaseError::fail(failure.to_string()))?;
-        }
+    fn fuse_root_a_mount_behaves_as_a_plain_directory(branches in stacks(), history in histories(CALLS)) {
+        in_each_way(|scratch, options| {
+            check(scratch, &branches, &history, |calls, text| mounted(calls, text, options))
+        })?;
+    }
+}
+
+proptest! {
+    #![proptest_config(config(6))]
+
+    #[test]
+    fn fuse_root_threads_beside_each_other_behave_as_on_a_plain_directory(
+        stacks in proptest::collection::vec(stacks(), 4),
+        histories in histories_beside(["t0/", "t1/", "t2/", "t3/"], CALLS),
+    ) {
+        let branches = side_by_side(stacks);
+        in_each_way(|scratch, options| {
+            let union = |calls, text| mounted(calls, text, options);
+            check_threads(scratch, &branches, &histories, true, union, Mounted::clone)
+        })?;
+    }
+
+    #[test]
+    fn fuse_root_threads_on_the_same_names_leave_what_a_later_mount_shows(
+        branches in stacks(),
+        histories in histories_beside(["", "", "", ""], CALLS),
+    ) {
+        in_each_way(|scratch, options| {
+            let union = |calls, text| mounted(calls, text, options);
+            check_threads(scratch, &branches, &histories, false, union, Mounted::clone)
+        })?;
     }
 }
 
@@ -43,7 +91,7 @@ impl Drop for Detached {
     }
 }
 
-fn play(scratch: &Path, branches: &[Branch], history: &[Op], extra_options: &str) -> Result<(), Failure> {
+fn mounted(calls: HostCalls, options: String, extra_options: &str) -> Mounted {
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
     let program = env!("CARGO_BIN_EXE_aufs");
     let mounter = Mounter::Command {
@@ -51,7 +99,5 @@ fn play(scratch: &Path, branches: &[Branch], history: &[Op], extra_options: &str
         unmount: words(&[program, "umount", "{mountpoint}"]),
         extra_options: extra_options.to_owned(),
     };
-    check(scratch, branches, history, |calls: HostCalls, options| {
-        Mounted::new(calls, mounter, options, false)
-    })
+    Mounted::new(calls, mounter, options, false)
 }
