@@ -37,6 +37,10 @@ golden *args:
     cargo test --quiet --package aufs-union --test golden -- --quiet {{args}}
     cargo test --quiet --package aufs-cli --test golden_fuse -- --quiet {{args}}
 
+# Compare the union with a plain directory: CASES random histories of 40 calls, then as many with four threads; on ext4, since tmpfs has its own times.
+model cases="10000" *args:
+    MODEL_CASES="{{cases}}" cargo test --release --package aufs-union --test model -- {{args}}
+
 # Run pjdfstest and fsx on our mount in each data mode, beside ext4 and overlayfs, as root and in a user namespace.
 suites *args: _suites
     cargo build --release --package aufs-cli --package suites

@@ -13,6 +13,7 @@ use aufs_testkit::mounted::{Mounted, Mounter};
 use aufs_testkit::needs::{Need, missing};
 use nix::mount::{MntFlags, umount2};
 use proptest::prelude::{ProptestConfig, TestCaseError, proptest};
+use proptest::test_runner::FileFailurePersistence;
 
 /// Calls of one history.
 const CALLS: usize = 40;
@@ -24,7 +25,13 @@ const OPTIONS: [&str; 4] = ["", "data=noopen", "data=cached", "udba=reval"];
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 fn config(default_cases: u32) -> ProptestConfig {
-    ProptestConfig { cases: cases(default_cases), failure_persistence: None, ..ProptestConfig::default() }
+    // What failed once is tried first, always.
+    let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fuse_model.regressions");
+    ProptestConfig {
+        cases: cases(default_cases),
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(kept))),
+        ..ProptestConfig::default()
+    }
 }
 
 /// Runs `play` on a fresh mount for each set of options, where mounts can be had.

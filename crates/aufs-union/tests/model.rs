@@ -10,12 +10,19 @@ use aufs_testkit::model::{Branch, cases, histories, histories_beside, side_by_si
 use aufs_testkit::op::Op;
 use aufs_testkit::tree::Item;
 use proptest::prelude::{ProptestConfig, TestCaseError, proptest};
+use proptest::test_runner::FileFailurePersistence;
 
 /// Calls of one history.
 const CALLS: usize = 40;
 
 fn config(default_cases: u32) -> ProptestConfig {
-    ProptestConfig { cases: cases(default_cases), failure_persistence: None, ..ProptestConfig::default() }
+    // What failed once is tried first, always.
+    let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/model.regressions");
+    ProptestConfig {
+        cases: cases(default_cases),
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(kept))),
+        ..ProptestConfig::default()
+    }
 }
 
 proptest! {
