@@ -8,8 +8,9 @@ use aufs_fusedev::abi::flags::SetAttrValid;
 use aufs_fusedev::abi::replies::StatfsOut;
 use aufs_fusedev::abi::requests::SetAttrIn;
 use aufs_fusedev::reply::Responder;
+use aufs_fusedev::request::Caller;
 use aufs_union::attr::Attr;
-use aufs_union::{Node, UnionError};
+use aufs_union::{Keep, Node, UnionError};
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
@@ -28,6 +29,21 @@ fn answer_attr(shared: &Shared, responder: Responder, numbered: &Numbered, attr:
     match attr {
         Ok(attr) => responder.structure(&attr_out(&attr, shared.attr_ttl(numbered))),
         Err(error) => responder.error(errno_of(&error)),
+    }
+}
+
+impl Shared {
+    /// Whether a SETATTR of nothing may be what the kernel sends ahead of an ordinary user's write that it does itself.
+    ///
+    /// A `chown(2)` of nothing is sent just so, for whoever calls it, and must not take bits from others' files.
+    fn is_of_a_writer(&self, numbered: &Numbered, caller: Caller) -> bool {
+        const SHARED_WRITE: u32 = 0o022; // The group's bit also stands for what ACLs grant.
+        caller.uid != 0
+            && numbered.has_writers()
+            && self
+                .union
+                .attributes(&numbered.node)
+                .is_ok_and(|it| it.uid == caller.uid || it.mode & SHARED_WRITE != 0)
     }
 }
 
@@ -54,13 +70,13 @@ impl Served {
         }
     }
 
-    pub(crate) fn setattr(&self, number: u64, args: &SetAttrIn, responder: Responder) {
+    pub(crate) fn setattr(&self, number: u64, args: &SetAttrIn, caller: Caller, responder: Responder) {
         let numbered = match self.shared.node(number) {
             Ok(numbered) => numbered,
             Err(errno) => return responder.error(errno),
         };
         let change = changes_of(args);
-        let kills_set_id = args.valid().contains(SetAttrValid::KILL_SUIDGID);
+        let kills_set_id = args.valid().contains(SetAttrValid::KILL_SUIDGID) || change.is_empty();
         let copies_much =
             change.len_bytes.is_none_or(Shared::moves_much) && self.shared.copies_much(&numbered);
         let open = if args.valid().contains(SetAttrValid::FH) {
@@ -70,13 +86,18 @@ impl Served {
         };
         let shared = Arc::clone(&self.shared);
         self.shared.workers.run(copies_much, move || {
-            let mut attr = shared.union.set_attributes_through(&numbered.node, open.as_deref(), &change);
-            if kills_set_id && attr.is_ok() {
-                if let Err(errno) = shared.clear_set_id(&numbered.node) {
-                    return responder.error(errno);
-                }
-                attr = shared.union.attributes(&numbered.node);
-            }
+            let may_kill = kills_set_id && (!change.is_empty() || shared.is_of_a_writer(&numbered, caller));
+            let keep = change.len_bytes.map_or(Keep::All, Keep::First);
+            // A chown is marked whoever makes it, anything else only where the caller lacks CAP_FSETID.
+            let may_set_group_id = caller.uid == 0 && change.uid.or(change.gid).is_some();
+            let cleared = if may_kill {
+                let is_member = |gid| may_set_group_id || caller.is_in_group(gid);
+                shared.union.clear_set_id(&numbered.node, keep, is_member)
+            } else {
+                Ok(())
+            };
+            let attr = cleared
+                .and_then(|()| shared.union.set_attributes_through(&numbered.node, open.as_deref(), &change));
             answer_attr(&shared, responder, &numbered, attr);
         });
     }

@@ -123,7 +123,14 @@ impl Served {
         });
     }
 
-    pub(crate) fn write(&self, number: u64, args: &WriteIn, data: &[u8], responder: Responder) {
+    pub(crate) fn write(
+        &self,
+        number: u64,
+        args: &WriteIn,
+        data: &[u8],
+        caller: Caller,
+        responder: Responder,
+    ) {
         let numbered = match self.shared.node(number) {
             Ok(numbered) => numbered,
             Err(errno) => return responder.error(errno),
@@ -132,11 +139,10 @@ impl Served {
         let (shared, args) = (Arc::clone(&self.shared), *args);
         let write = move |data: &[u8]| {
             let written = shared.on_file(number, args.fh, |file| {
-                let count = shared.union.write_at(file, data, args.offset)?;
                 if args.write_flags().contains(WriteFlags::KILL_SUIDGID) {
-                    shared.union.clear_set_id(file.node())?;
+                    shared.clear_set_id(file.node(), Keep::All, caller)?;
                 }
-                Ok(count)
+                shared.union.write_at(file, data, args.offset)
             });
             match written {
                 Ok(count) => responder.written(count),
@@ -173,9 +179,11 @@ impl Served {
         let (shared, args) = (Arc::clone(&self.shared), *args);
         self.shared.workers.run(true, move || {
             responder.done(shared.on_file(number, args.fh, |file| {
-                shared.union.allocate(file, args.mode, args.offset, args.length)?;
                 // The kernel has no signal for this; whoever is root may keep the bits.
-                if caller.uid == 0 { Ok(()) } else { shared.union.clear_set_id(file.node()) }
+                if caller.uid != 0 {
+                    shared.clear_set_id(file.node(), Keep::All, caller)?;
+                }
+                shared.union.allocate(file, args.mode, args.offset, args.length)
             }));
         });
     }
@@ -228,10 +236,10 @@ impl Shared {
         if !self.passes() {
             let file = self.union.open_file(node).map_err(|it| errno_of(&it))?;
             if how.truncates {
-                self.truncate(node)?;
                 if how.kills_set_id {
-                    self.clear_set_id(node)?;
+                    self.clear_set_id(node, Keep::First(0), how.caller).map_err(|it| errno_of(&it))?;
                 }
+                self.truncate(node)?;
             }
             // Every write comes by here, so the kernel keeps the attributes right itself.
             let handle = Handle::new(node, opens, false, false, Some(file));
@@ -264,10 +272,11 @@ impl Shared {
             return Ok((0, way));
         }
         let is_passthrough = matches!(way, Way::Passthrough(_));
-        let ready = if how.truncates { self.truncate(node) } else { Ok(()) };
         // No WRITE will come by here, so what a write by an ordinary user does to these bits happens now.
         let kills = how.kills_set_id || how.is_writer && how.caller.uid != 0;
-        let ready = ready.and_then(|()| if kills { self.clear_set_id(node) } else { Ok(()) });
+        let ready = if kills { self.clear_set_id(node, Keep::All, how.caller) } else { Ok(()) };
+        let ready = ready.map_err(|it| errno_of(&it));
+        let ready = ready.and_then(|()| if how.truncates { self.truncate(node) } else { Ok(()) });
         if let Err(errno) = ready {
             opens.release(&self.backings, how.is_writer, is_passthrough);
             return Err(errno);

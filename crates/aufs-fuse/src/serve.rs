@@ -33,7 +33,7 @@ impl Handler for Served {
 
             Operation::GetAttr(_) => self.getattr(number, it),
             Operation::Statx(_) => self.statx(number, it),
-            Operation::SetAttr(args) => self.setattr(number, args, it),
+            Operation::SetAttr(args) => self.setattr(number, args, caller, it),
             Operation::ReadLink => self.readlink(number, it),
             // The kernel reports EOPNOTSUPP, and never asks again.
             Operation::SetXattr { .. }
@@ -65,7 +65,7 @@ impl Handler for Served {
 
             Operation::Open(args) => self.open(number, args, caller, it),
             Operation::Read(args) => self.read(number, args, it),
-            Operation::Write { args, data } => self.write(number, args, data, it),
+            Operation::Write { args, data } => self.write(number, args, data, caller, it),
             Operation::Release(args) => self.release(args.fh, it),
             Operation::FSync(args) => self.fsync(number, args, it),
             Operation::FAllocate(args) => self.fallocate(number, args, caller, it),

@@ -8,10 +8,11 @@ use std::time::Instant;
 use aufs_fusedev::abi::replies::EntryOut;
 use aufs_fusedev::interrupts::Interrupts;
 use aufs_fusedev::notify::Notifier;
+use aufs_fusedev::request::Caller;
 use aufs_fusedev::stats::Stats;
 use aufs_fusedev::transport::InUse;
 use aufs_union::attr::SetAttr;
-use aufs_union::{Found, Node, OpenFile, Union, UnionError};
+use aufs_union::{Found, Keep, Node, OpenFile, Union, UnionError};
 use rustix::fs::FileType;
 use rustix::io::Errno;
 use tracing::debug;
@@ -166,8 +167,15 @@ impl Shared {
         self.union.set_attributes(node, &change).map(drop).map_err(|it| errno_of(&it))
     }
 
-    pub(crate) fn clear_set_id(&self, node: &Arc<Node>) -> Result<(), Errno> {
-        self.union.clear_set_id(node).map_err(|it| errno_of(&it))
+    /// Takes the set-id bits away that a change by `caller` ends; comes before the change, so that changed
+    /// bytes never run with them.
+    pub(crate) fn clear_set_id(
+        &self,
+        node: &Arc<Node>,
+        keep: Keep,
+        caller: Caller,
+    ) -> Result<(), UnionError> {
+        self.union.clear_set_id(node, keep, |gid| caller.is_in_group(gid))
     }
 
     pub(crate) fn handle(&self, number: u64) -> Result<Arc<Handle>, Errno> {

@@ -22,6 +22,7 @@ pub mod device;
 mod dispatch;
 mod dying;
 mod follow;
+mod groups;
 pub mod init;
 pub mod interrupts;
 pub mod listing;

@@ -19,6 +19,7 @@ use crate::abi::requests::{
     GetXattrIn, InHeader, InitIn, InterruptIn, LSeekIn, LinkIn, MkDirIn, MkNodIn, OpenIn, ReadIn, ReleaseIn,
     Rename2In, RenameIn, SetAttrIn, SetXattrIn, SetXattrShortIn, StatxIn, WriteIn,
 };
+use crate::groups::has_group;
 
 /// Why bytes are no request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +45,13 @@ pub struct Caller {
     pub gid: u32,
     /// Thread; 0 when it is of another PID namespace or the kernel itself.
     pub pid: u32,
+}
+
+impl Caller {
+    /// Whether this is the caller's group, or one of its supplementary groups; no where that cannot be known.
+    pub fn is_in_group(self, gid: u32) -> bool {
+        self.gid == gid || has_group(self.pid, gid)
+    }
 }
 
 /// The bytes of a request behind its header.

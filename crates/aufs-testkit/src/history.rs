@@ -158,7 +158,7 @@ pub fn check_threads<S: Subject + Send>(
 
 /// How well link counts are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Links {
+pub enum Links {
     /// As many as there are names.
     Exact,
     /// Hidden names may count along.
@@ -188,7 +188,11 @@ fn exact() -> Since {
 }
 
 /// The whole tree, with the times that calls have set.
-fn shown<S: Subject>(subject: &mut S, links: Links) -> Outcome<Tree> {
+///
+/// # Errors
+///
+/// As [`dump`].
+pub fn shown<S: Subject>(subject: &mut S, links: Links) -> Outcome<Tree> {
     let mut tree = dump(subject, ".", &exact())?;
     for entry in &mut tree.entries {
         let names =

@@ -83,6 +83,14 @@ pub struct SetAttr {
     pub mtime: Option<SetTime>,
 }
 
+impl SetAttr {
+    /// Whether nothing is to change.
+    pub fn is_empty(&self) -> bool {
+        let owner = self.uid.or(self.gid);
+        self.mode.or(owner).is_none() && self.len_bytes.is_none() && self.atime.or(self.mtime).is_none()
+    }
+}
+
 /// Who creates an entry, and under which mask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Creator {

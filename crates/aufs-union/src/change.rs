@@ -68,24 +68,32 @@ impl Union {
         Ok(self.attr_of(node, &stat))
     }
 
-    /// Clears the set-id bits of a file of the writable branch, as a write by an ordinary user does.
+    /// Clears the set-id bits of a file, after copying it up, as a write by an ordinary user does.
     ///
-    /// The group's bit stays where the group may not execute: it means locking there.
+    /// The group's bit stays where the group may not execute, for it means locking there, but only
+    /// for members: `is_member` says whether the writer is one of the group it is asked for.
     /// Source: `setattr_should_drop_suidgid` in `fs/attr.c` of Linux.
     ///
     /// # Errors
     ///
-    /// What `chmod(2)` reports.
-    pub fn clear_set_id(&self, node: &Arc<Node>) -> Result<(), UnionError> {
+    /// As [`Union::copy_up`], and what `chmod(2)` reports.
+    pub fn clear_set_id(
+        &self,
+        node: &Arc<Node>,
+        keep: Keep,
+        is_member: impl FnOnce(u32) -> bool,
+    ) -> Result<(), UnionError> {
         let clear = |entry: Entry<'_>| -> Outcome<()> {
-            let mode = entry.stat()?.st_mode;
-            let kept = without_set_id(mode);
-            if kept != mode {
+            let stat = entry.stat()?;
+            let kept = without_set_id(stat.st_mode, || is_member(stat.st_gid));
+            if kept != stat.st_mode {
                 entry.chmod(kept)?;
             }
             Ok(())
         };
-        self.on_entry(node, |_, entry| clear(entry)).during_on("clear set-id bits of", node)
+        self.copy_node_up(node, keep)
+            .and_then(|_| self.on_entry(node, |_, entry| clear(entry)))
+            .during_on("clear set-id bits of", node)
     }
 
     /// Clears the set-group-id bit, as a change of the access ACL by somebody outside the group does.
@@ -229,12 +237,13 @@ fn apply(entry: Entry<'_>, change: &SetAttr) -> Outcome<()> {
     Ok(())
 }
 
-/// Returns `mode` as a write by an ordinary user leaves it.
-fn without_set_id(mode: u32) -> u32 {
+/// Returns `mode` as a write by an ordinary user leaves it; asks about the group only where that matters.
+fn without_set_id(mode: u32, is_member: impl FnOnce() -> bool) -> u32 {
     const SET_UID: u32 = 0o4000;
     const SET_GID: u32 = 0o2000;
     const GROUP_EXECUTE: u32 = 0o010;
-    let group = if mode & GROUP_EXECUTE == 0 { 0 } else { SET_GID };
+    let means_locking = mode & (SET_GID | GROUP_EXECUTE) == SET_GID;
+    let group = if means_locking && is_member() { 0 } else { SET_GID };
     mode & !(SET_UID | group)
 }
 
@@ -252,15 +261,17 @@ mod tests {
 
     #[test]
     fn set_id_bits_go_unless_they_mean_locking() {
-        for (mode, expected) in [
-            (0o755, 0o755),
-            (0o4755, 0o755),
-            (0o2755, 0o755),
-            (0o2644, 0o2644),
-            (0o6710, 0o710),
-            (0o1777, 0o1777),
+        for (mode, of_member, of_other) in [
+            (0o755, 0o755, 0o755),
+            (0o4755, 0o755, 0o755),
+            (0o2755, 0o755, 0o755),
+            (0o2644, 0o2644, 0o644),
+            (0o6644, 0o2644, 0o644),
+            (0o6710, 0o710, 0o710),
+            (0o1777, 0o1777, 0o1777),
         ] {
-            assert_eq!(without_set_id(mode), expected, "{mode:o}");
+            assert_eq!(without_set_id(mode, || true), of_member, "{mode:o}");
+            assert_eq!(without_set_id(mode, || false), of_other, "{mode:o}");
         }
     }
 }
