@@ -13,27 +13,13 @@ use rustix::fs::{
     AtFlags, CWD, FallocateFlags, FileType, Gid, Mode, OFlags, Uid, XattrFlags, chmod, chownat,
     copy_file_range, fallocate, fchmod, fchown, ftruncate, getxattr, linkat, mknodat, open, setxattr,
 };
-use twin::{Actor, OTHER, OWNER, Place, ROOT, Stage, plays_alike};
+use twin::{Actor, OTHER, OWNER, Place, ROOT, Stage, make, make_dir, plays_alike};
 
 /// In the group of the files, but not their owner.
 const MEMBER: Actor = Actor { name: "member", uid: 3000, gid: 3000, groups: &[1000, 5000], umask: 0o022 };
 /// The owner of the files with one more group.
 const OWNER_TOO: Actor =
     Actor { name: "owner of two groups", uid: 1000, gid: 1000, groups: &[5000], umask: 0o022 };
-
-fn make(path: &Path, uid: u32, gid: u32, mode: u32) {
-    fs::write(path, "0123456789").unwrap();
-    let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
-    chownat(CWD, path, uid, gid, AtFlags::empty()).unwrap();
-    chmod(path, Mode::from_raw_mode(mode)).unwrap();
-}
-
-fn make_dir(path: &Path, uid: u32, gid: u32, mode: u32) {
-    fs::create_dir(path).unwrap();
-    let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
-    chownat(CWD, path, uid, gid, AtFlags::empty()).unwrap();
-    chmod(path, Mode::from_raw_mode(mode)).unwrap();
-}
 
 fn writer(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).open(path)

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 
+use nix::libc;
 use rustix::fs::FlockOperation;
 use serde_json::{Value, json};
 use vm_memory::{FileOffset, MmapRegion, VolatileMemory};
@@ -132,7 +133,18 @@ pub fn play_lock(how: &str) -> ExitCode {
     }
 }
 
-/// A shared writable mapping of a file.
+/// Whose a mapping is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    /// Stores reach the file.
+    Writable,
+    /// Shows the file, and cannot be stored to.
+    ReadOnly,
+    /// Stores stay in this mapping.
+    Private,
+}
+
+/// A mapping of a file.
 #[derive(Debug)]
 pub struct Mapping {
     region: MmapRegion,
@@ -140,16 +152,45 @@ pub struct Mapping {
 }
 
 impl Mapping {
-    /// Maps the first `len_bytes` of `file`.
+    /// Maps the first `len_bytes` of `file`, shared and writable.
     ///
     /// # Errors
     ///
     /// The file is shorter, or cannot be mapped.
     pub fn new(file: BorrowedFd<'_>, len_bytes: usize) -> Outcome<Self> {
+        Self::with(file, len_bytes, Share::Writable)
+    }
+
+    /// Maps the first `len_bytes` of `file`.
+    ///
+    /// # Errors
+    ///
+    /// The file is shorter, or cannot be mapped so.
+    pub fn with(file: BorrowedFd<'_>, len_bytes: usize, share: Share) -> Outcome<Self> {
         let file = File::from(file.try_clone_to_owned()?);
-        let region = MmapRegion::from_file(FileOffset::new(file.try_clone()?, 0), len_bytes)
-            .map_err(|error| Fault::Broken(format!("mmap: {error}")))?;
+        let (read, write) = (libc::PROT_READ, libc::PROT_READ | libc::PROT_WRITE);
+        let (protection, flags) = match share {
+            Share::Writable => (write, libc::MAP_SHARED),
+            Share::ReadOnly => (read, libc::MAP_SHARED),
+            Share::Private => (write, libc::MAP_PRIVATE),
+        };
+        let region =
+            MmapRegion::build(Some(FileOffset::new(file.try_clone()?, 0)), len_bytes, protection, flags)
+                .map_err(|error| Fault::Broken(format!("mmap: {error}")))?;
         Ok(Self { region, file })
+    }
+
+    /// Loads `len_bytes` from `offset`.
+    ///
+    /// # Errors
+    ///
+    /// The mapping ends before that.
+    pub fn read(&self, offset: usize, len_bytes: usize) -> Outcome<Vec<u8>> {
+        let slice =
+            self.region.get_slice(offset, len_bytes).map_err(|error| Fault::Broken(error.to_string()))?;
+        let mut bytes = vec![0; len_bytes];
+        slice.copy_to(&mut bytes[..]);
+        Ok(bytes)
     }
 
     /// Stores `data` at `offset`.

@@ -16,6 +16,7 @@ use aufs_testkit::mounted::Mounted;
 use aufs_testkit::needs::Need::{Fuse, Root};
 use aufs_testkit::scenario::Tree;
 use nix::sched::{CloneFlags, unshare};
+use rustix::fs::{AtFlags, CWD, Mode, chmod, chownat};
 use rustix::process::{Gid, Uid, umask};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
@@ -42,6 +43,7 @@ pub enum Stage {
 pub struct Place {
     root: PathBuf,
     pub stage: Stage,
+    is_below: bool,
     pub seen: Vec<String>,
 }
 
@@ -65,6 +67,11 @@ impl Place {
                 self.seen.push(format!("{}: {errno:?}", what.as_ref()));
             }
         }
+    }
+
+    /// Whether what was planted lies on a lower branch.
+    pub fn is_below(&self) -> bool {
+        self.is_below
     }
 
     pub fn is_plain(&self) -> bool {
@@ -91,7 +98,7 @@ impl Actor {
     pub fn does<T: Send>(self, act: impl FnOnce() -> T + Send) -> T {
         let run = move || {
             unshare(CloneFlags::CLONE_FS).unwrap(); // The mask belongs to all threads until then.
-            umask(rustix::fs::Mode::from_raw_mode(self.umask));
+            umask(Mode::from_raw_mode(self.umask));
             let groups: Vec<Gid> = self.groups.iter().map(|it| Gid::from_raw(*it)).collect();
             set_thread_groups(&groups).unwrap();
             let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
@@ -102,6 +109,21 @@ impl Actor {
         std::thread::scope(|scope| scope.spawn(run).join())
             .unwrap_or_else(|cause| std::panic::resume_unwind(cause))
     }
+}
+
+/// A file of ten bytes.
+pub fn make(path: &Path, uid: u32, gid: u32, mode: u32) {
+    fs::write(path, "0123456789").unwrap();
+    let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+    chownat(CWD, path, uid, gid, AtFlags::empty()).unwrap();
+    chmod(path, Mode::from_raw_mode(mode)).unwrap();
+}
+
+pub fn make_dir(path: &Path, uid: u32, gid: u32, mode: u32) {
+    fs::create_dir(path).unwrap();
+    let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+    chownat(CWD, path, uid, gid, AtFlags::empty()).unwrap();
+    chmod(path, Mode::from_raw_mode(mode)).unwrap();
 }
 
 /// Plays `scene` on what `plant` made: in a plain directory, and in unions that have it below or on top.
@@ -116,7 +138,7 @@ pub fn plays_alike(plant: impl Fn(&Path), scene: impl Fn(&mut Place)) {
         let host = Host::new();
         let root = empty(&host, "plain");
         plant(&root);
-        let seen = play(&root, Stage::Plain, &scene);
+        let seen = play(&root, Stage::Plain, false, &scene);
         (seen, tree(&root))
     };
     let mut differences = Vec::new();
@@ -131,7 +153,7 @@ pub fn plays_alike(plant: impl Fn(&Path), scene: impl Fn(&mut Place)) {
             let below = (host.snapshot("l1"), host.snapshot("l2"));
             let options = format!("br:@/u=rw:@/l1=ro+wh:@/l2=ro+wh,{way}");
             let told = host.run(&["mount", "--json", "-o", &options, "@/m"]);
-            let seen = play(&host.path("m"), stage_of(&told), &scene);
+            let seen = play(&host.path("m"), stage_of(&told), branch != "u", &scene);
             let what = format!("{way}, {branch}");
             compare(&what, &wanted.0, &seen, &mut differences);
             let after = tree(&host.path("m"));
@@ -157,7 +179,7 @@ pub fn plays_alike(plant: impl Fn(&Path), scene: impl Fn(&mut Place)) {
 fn empty(host: &Host, name: &str) -> PathBuf {
     let path = host.path(name);
     fs::create_dir(&path).unwrap();
-    rustix::fs::chmod(&path, rustix::fs::Mode::from_raw_mode(0o755)).unwrap();
+    chmod(&path, Mode::from_raw_mode(0o755)).unwrap();
     path
 }
 
@@ -172,8 +194,8 @@ fn stage_of(told: &str) -> Stage {
     panic!("no data mode in {told}");
 }
 
-fn play(root: &Path, stage: Stage, scene: &impl Fn(&mut Place)) -> Vec<String> {
-    let mut place = Place { root: root.to_owned(), stage, seen: Vec::new() };
+fn play(root: &Path, stage: Stage, is_below: bool, scene: &impl Fn(&mut Place)) -> Vec<String> {
+    let mut place = Place { root: root.to_owned(), stage, is_below, seen: Vec::new() };
     scene(&mut place);
     place.seen
 }
