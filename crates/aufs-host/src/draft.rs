@@ -5,7 +5,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RenameFlags};
@@ -123,14 +123,21 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Returns the open file, to be kept when the draft and its name, if it has one, are gone.
+    /// Opens the draft, to be kept when it and its name, if it has one, are gone; but for regular files as `O_PATH`.
     ///
     /// # Errors
     ///
-    /// `EINVAL` when the draft is no regular file; what `dup(2)` reports.
-    pub fn nameless_file(&self) -> io::Result<File> {
-        let file = self.as_file().ok_or(Errno::INVAL)?;
-        file.try_clone().map_err(errno_of)
+    /// What `dup(2)` or `openat(2)` report.
+    pub fn keep(&self) -> io::Result<OwnedFd> {
+        match &self.kind {
+            Kind::Nameless(file) | Kind::NamedFile(file, _) => {
+                file.try_clone().map(OwnedFd::from).map_err(errno_of)
+            }
+            Kind::Named(name) => {
+                let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                fs::openat(self.dir, name, flags, Mode::empty())
+            }
+        }
     }
 }
 

@@ -107,7 +107,10 @@ impl Union {
 
     pub(crate) fn copy_node_up(&self, node: &Arc<Node>, keep: Keep) -> Outcome<bool> {
         if node.file_type() == FileType::Directory {
-            return self.ensure_dir_up(node);
+            return match self.ensure_dir_up(node) {
+                Err(UnionErrorKind::NotFound) => self.copy_removed_directory(node),
+                other => other,
+            };
         }
         Ok(self.make_copy(node, keep, &|| false)?.is_some())
     }
@@ -234,7 +237,7 @@ impl Union {
     /// Keeps the copy of a file whose known names are all gone.
     fn publish_nameless(&self, node: &Arc<Node>, copy: &mut Copy<'_>) -> Outcome<()> {
         let target = self.writable()?.index;
-        let file = copy.draft.nameless_file()?;
+        let file = copy.draft.keep()?;
         if let Some(pseudo_link) = copy.pseudo_link.take() {
             match self.own_link_count(node) {
                 // A name that nobody asked for yet leads to the bytes too.
@@ -246,7 +249,7 @@ impl Union {
             }
         }
         let mut spot = node.spot.write();
-        spot.held = Some(Arc::new(OwnedFd::from(file)));
+        spot.held = Some(Arc::new(file));
         spot.branch = target;
         node.moved();
         Ok(())
@@ -381,6 +384,26 @@ impl Union {
             }
         }
         Err(UnionErrorKind::Stale)
+    }
+
+    /// Gives a removed directory that somebody has open a copy without a name, which may change; true when one was made.
+    fn copy_removed_directory(&self, dir: &Arc<Node>) -> Outcome<bool> {
+        let target = self.writable()?.index;
+        let state = dir.lock_dir()?;
+        if !state.gone || dir.branch() < target {
+            return Err(UnionErrorKind::NotFound);
+        }
+        if dir.branch() == target {
+            return Ok(false);
+        }
+        let source = self.dir_handle(dir, dir.branch())?;
+        let (copy, _) = self.draft_of(Entry::Held(source.as_fd()))?;
+        let held = copy.draft.keep()?;
+        let mut spot = dir.spot.write();
+        spot.held = Some(Arc::new(held));
+        spot.branch = target;
+        dir.moved();
+        Ok(true)
     }
 
     /// Copies the directory itself; false when it moved, or another thread was faster.
