@@ -11,7 +11,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use aufs_testkit::history::shown;
+use aufs_testkit::history::{Links, shown};
 use aufs_testkit::mounted::Mounted;
 use aufs_testkit::needs::Need::{Fuse, Root};
 use aufs_testkit::scenario::Tree;
@@ -201,7 +201,7 @@ fn play(root: &Path, stage: Stage, is_below: bool, scene: &impl Fn(&mut Place)) 
 }
 
 fn tree(root: &Path) -> Tree {
-    shown(&mut Mounted::plain(root.to_owned())).unwrap()
+    shown(&mut Mounted::plain(root.to_owned()), Links::Exact).unwrap()
 }
 
 fn compare(place: &str, wanted: &[String], seen: &[String], differences: &mut Vec<String>) {
