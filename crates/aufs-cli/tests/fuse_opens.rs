@@ -263,7 +263,7 @@ fn fuse_root_a_directory_without_a_name_is_empty_and_takes_nothing() {
             place.tried("sync", fsync(&dir));
             let names = rustix::fs::Dir::read_from(&dir).and_then(|mut it| {
                 let mut count = 0;
-                while let Some(entry) = it.next() {
+                for entry in it.by_ref() {
                     count += usize::from(!entry?.file_name().to_bytes().starts_with(b"."));
                 }
                 Ok(count)
