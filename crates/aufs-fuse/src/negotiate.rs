@@ -4,7 +4,6 @@ use aufs_fusedev::abi::PAGE_LEN_BYTES;
 use aufs_fusedev::abi::flags::InitFlags;
 use aufs_fusedev::init::{Offer, RING_DEPTH, Wanted};
 use aufs_union::Union;
-use aufs_union::branch::BranchIndex;
 
 use crate::options::{DataMode, ServeOptions};
 use crate::shared::REQUEST_LEN_BYTES_MAX;
@@ -49,7 +48,7 @@ impl Needs {
             asked: options.data,
             revalidates: options.revalidate,
             is_host_root: union.has_host_privilege(),
-            is_top_writable: union.writable_branch() == Some(BranchIndex(0)),
+            is_top_writable: union.is_top_writable(),
             has_xattrs: !options.no_xattrs,
             request_len_bytes: request_len_bytes(std::fs::read_to_string(PAGES_LIMIT).ok().as_deref()),
         }

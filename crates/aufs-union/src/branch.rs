@@ -4,16 +4,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// Position in a branch stack; 0 is the top.
+/// Key of a branch in its stack: what is less lies above.
+///
+/// It stays the branch's own while others come and go, and is never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BranchIndex(pub u16);
-
-impl BranchIndex {
-    /// Returns the position as an array index.
-    pub fn as_usize(self) -> usize {
-        usize::from(self.0)
-    }
-}
+pub struct BranchIndex(pub(crate) u32);
 
 /// How a branch may be used, as written in `br:/path=PERM`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

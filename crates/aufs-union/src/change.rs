@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use crate::attr::{Attr, SetAttr, SetTime};
 use crate::copy_up::Keep;
-use crate::error::{During, Outcome, UnionError};
+use crate::error::{During, Outcome, UnionError, UnionErrorKind};
 use crate::file::OpenFile;
 use crate::names::NAME_LEN_MAX;
 use crate::node::Node;
@@ -192,8 +192,10 @@ impl Union {
     ///
     /// What `fstatvfs(3)` reports.
     pub fn stat_fs(&self) -> Result<StatVfs, UnionError> {
-        let index = self.writable_branch().map_or(0, |it| it.as_usize());
-        let mut sizes = fs::fstatvfs(self.branches[index].root.as_fd()).during("stat", OsStr::new("/"))?;
+        let key = self.writable_branch().or(self.branches.iter().next().map(|it| it.0));
+        let branch = key.and_then(|it| self.branches.get(it)).ok_or(UnionErrorKind::Stale);
+        let sizes = branch.and_then(|it| Ok(fs::fstatvfs(it.root.as_fd())?));
+        let mut sizes = sizes.during("stat", OsStr::new("/"))?;
         sizes.f_namemax = NAME_LEN_MAX as u64;
         Ok(sizes)
     }

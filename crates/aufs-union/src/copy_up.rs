@@ -102,7 +102,7 @@ impl Union {
 
     /// Whether a copy of `node` will most likely share its blocks, and so take no time for its bytes.
     pub fn shares_blocks(&self, node: &Node) -> bool {
-        self.branches[node.branch().as_usize()].shares_blocks.load(Ordering::Relaxed)
+        self.branches.get(node.branch()).is_some_and(|it| it.shares_blocks.load(Ordering::Relaxed))
     }
 
     pub(crate) fn copy_node_up(&self, node: &Arc<Node>, keep: Keep) -> Outcome<bool> {
@@ -144,7 +144,7 @@ impl Union {
             let (copy, method) =
                 self.draft_of_file((&source, &stat), keep, is_abandoned, &mut stopwatch, &mut phases)?;
             let shares_blocks = method == CopyMethod::Reflink;
-            self.branches[branch.as_usize()].shares_blocks.store(shares_blocks, Ordering::Relaxed);
+            self.branch(branch)?.shares_blocks.store(shares_blocks, Ordering::Relaxed);
             (copy, stat, Some(method))
         } else {
             let (copy, stat) = self.on_entry(node, |_, entry| self.draft_of(entry))?;

@@ -119,7 +119,7 @@ impl Union {
             New::Symlink(target) => New::Symlink(target),
         };
         let is_hiding = (place.has_marker || self.always_opaque) && matches!(what, New::Directory(_));
-        let root = &self.branches[self.writable()?.index.as_usize()].root;
+        let root = &self.branch(self.writable()?.index)?.root;
         if self.is_ours(creator) {
             make(&place.parent, name, what)?;
         } else {

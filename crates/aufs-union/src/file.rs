@@ -38,8 +38,9 @@ impl OpenFile {
     /// Returns the file when it is `node`, of the writable branch, and open for writing.
     pub(crate) fn ready_to_change(&self, node: &Arc<Node>) -> Option<Arc<File>> {
         let opened = self.opened.read();
-        // What is open for writing lies on the writable branch, and leaves it no more.
-        (Arc::ptr_eq(&self.node, node) && opened.is_writable).then(|| Arc::clone(&opened.file))
+        // What is open for writing lies on the writable branch, unless another took its place.
+        let is_ready = opened.is_writable && opened.version == node.version();
+        (Arc::ptr_eq(&self.node, node) && is_ready).then(|| Arc::clone(&opened.file))
     }
 }
 

@@ -18,7 +18,8 @@ use crate::marker;
 use crate::names::BranchName;
 use crate::node::{DirState, Node};
 use crate::resolve::{Held, HeldEntry, Merge};
-use crate::union::{Branch, Union};
+use crate::stack::Branch;
+use crate::union::Union;
 
 /// How far to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,9 +125,8 @@ impl Union {
             let needs_marker = entry != HeldEntry::File
                 || reach == Reach::Bottom
                 || gathered.held.iter().any(|it| it.held.entry == HeldEntry::Dir);
-            let hides_below = needs_marker
-                && self.branches[branch.as_usize()].honors_whiteouts
-                && marker::has_whiteout(&handle, name)?;
+            let hides_below =
+                needs_marker && self.branch(branch)?.honors_whiteouts && marker::has_whiteout(&handle, name)?;
             let held = Held { entry, hides_below };
             if held != Held::default() {
                 let ino = stat.map_or(0, |it| self.number(it.st_dev, it.st_ino));
@@ -148,9 +148,7 @@ impl Union {
         let above_last = state.branches.len().saturating_sub(1);
         for at in 0..above_last {
             let branch = state.branches[at];
-            if self.branches[branch.as_usize()].honors_whiteouts
-                && marker::is_opaque(&*self.dir_handle(dir, branch)?)?
-            {
+            if self.branch(branch)?.honors_whiteouts && marker::is_opaque(&*self.dir_handle(dir, branch)?)? {
                 state.branches.truncate(at + 1);
                 break;
             }
@@ -188,7 +186,7 @@ impl Union {
 
     /// Enters what `branch` holds in `dir`; true when its part hides those below.
     fn read_part(&self, dir: &Arc<Node>, branch: BranchIndex, index: &mut Index) -> Outcome<bool> {
-        let Branch { device, honors_whiteouts, .. } = self.branches[branch.as_usize()];
+        let Branch { device, honors_whiteouts, .. } = *self.branch(branch)?;
         let part = self.dir_part(dir, branch)?;
         let (mut is_opaque, mut shows_names) = (false, false);
         let mut unknown = Vec::new();

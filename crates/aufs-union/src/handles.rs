@@ -138,6 +138,17 @@ impl HandleClock {
         }
     }
 
+    /// Closes the handles of all directories on branches that `is_kept` refuses.
+    pub(crate) fn keep(&self, is_kept: impl Fn(BranchIndex) -> bool) {
+        self.queue.lock().retain(|(node, branch)| {
+            let stays = is_kept(*branch);
+            if let Some(node) = node.upgrade().filter(|_| !stays) {
+                node.keep_handles(&is_kept);
+            }
+            stays
+        });
+    }
+
     /// Closes handles because the process may open no more files; false when there is nothing to close.
     fn make_room(&self) -> bool {
         let mut queue = self.queue.lock();
@@ -170,7 +181,7 @@ impl Union {
     /// Returns a handle on `branch`'s part of the directory `node`, opened now if none is kept.
     pub(crate) fn dir_part(&self, node: &Arc<Node>, branch: BranchIndex) -> Outcome<Part> {
         if node.id() == Node::ROOT_ID {
-            let fd = Arc::clone(&self.branches[branch.as_usize()].root);
+            let fd = Arc::clone(&self.branch(branch)?.root);
             return Ok(Part { fd, is_new: false });
         }
         if let Some(fd) = node.handle(branch) {
@@ -194,7 +205,8 @@ impl Union {
     /// Opens a directory again by what the host calls it, if it was closed and that is possible.
     fn reopen_closed(&self, node: &Arc<Node>, branch: BranchIndex) -> Option<OwnedFd> {
         let handle = node.take_closed_handle(branch)?;
-        match self.with_room(|| handle.open_directory(&self.branches[branch.as_usize()].root)) {
+        let root = &self.branches.get(branch)?.root;
+        match self.with_room(|| handle.open_directory(root)) {
             Ok(fd) => Some(fd),
             Err(errno) => {
                 debug!(%errno, "a directory is opened by its names again");

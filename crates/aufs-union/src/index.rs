@@ -130,6 +130,18 @@ impl Index {
         self.keep_facts(|_| false);
     }
 
+    /// As [`Index::clear_facts`], but names keep their offsets until [`Index::shrink`], for who reads the facts anew.
+    pub(crate) fn forget_facts(&mut self) {
+        for slot in &mut self.slots {
+            slot.facts = Facts::default();
+        }
+    }
+
+    /// Returns the nodes that are known here, with their names.
+    pub(crate) fn children(&self) -> Vec<(FileName, Arc<Node>)> {
+        self.slots.iter().filter_map(|it| Some((it.name.clone()?, it.child.upgrade()?))).collect()
+    }
+
     fn keep_facts(&mut self, is_kept: impl Fn(&HeldAt) -> bool) {
         for slot in &mut self.slots {
             slot.facts.retain(&is_kept);
@@ -165,8 +177,11 @@ impl Index {
         self.slots.iter().any(|slot| wanted(slot.facts.as_slice()))
     }
 
-    /// Gives back what growing left over.
+    /// Gives back what growing left over, and names of which nothing is known.
     pub(crate) fn shrink(&mut self) {
+        if self.slots.iter().any(Slot::is_empty) {
+            self.keep_facts(|_| true);
+        }
         self.slots.shrink_to_fit();
     }
 

@@ -31,8 +31,11 @@ mod remove;
 mod rename;
 mod report;
 pub mod resolve;
+mod restack;
+mod restack_plan;
 mod shards;
 mod spot;
+mod stack;
 mod union;
 mod writable;
 
@@ -47,5 +50,6 @@ pub use lookup::Found;
 pub use node::Node;
 pub use rename::RenameMode;
 pub use report::{Change, CopyUpPhases, CopyUpReport};
+pub use restack::{Affected, BranchChange, RestackError, Restacked, Users};
 pub use union::{Union, UnionOptions};
 pub use writable::OpenUnionError;

@@ -225,7 +225,7 @@ impl Union {
         let last = candidates.len().saturating_sub(1);
         for at in 0..last {
             let branch = candidates[at];
-            if self.branches[branch.as_usize()].honors_whiteouts {
+            if self.branch(branch)?.honors_whiteouts {
                 let parent = self.dir_handle(dir, branch)?;
                 if marker::is_child_opaque(&parent, name)? {
                     candidates.truncate(at + 1);

@@ -75,6 +75,16 @@ impl DirState {
         }
     }
 
+    /// Notes that the directory shows these branches now, all of them asked.
+    pub(crate) fn restack(&mut self, branches: Vec<BranchIndex>) {
+        self.branches = branches;
+        self.is_cut = true;
+        self.is_indexed = false;
+        self.index.forget_facts();
+        self.default_acl = None;
+        self.passes_group = None;
+    }
+
     /// Notes that the directory was removed.
     pub(crate) fn remove(&mut self) {
         self.gone = true;
@@ -216,6 +226,11 @@ impl Node {
         self.dir.as_ref().is_some_and(|it| it.state.is_locked())
     }
 
+    /// Whether any name leads to the node.
+    pub fn has_name(&self) -> bool {
+        self.id == Self::ROOT_ID || !self.spot.read().names().is_empty()
+    }
+
     /// Returns a directory this node lies in, none for the root and for removed nodes.
     pub(crate) fn parent(&self) -> Option<Arc<Node>> {
         self.spot.read().primary().map(|it| Arc::clone(&it.dir))
@@ -294,6 +309,13 @@ impl Node {
             Err(at) => handles.insert(at, HandleSlot { branch, way }),
         }
         (fd, true)
+    }
+
+    /// Drops the handles on parts of branches that `is_kept` refuses.
+    pub(crate) fn keep_handles(&self, is_kept: impl Fn(BranchIndex) -> bool) {
+        if let Some(dir) = &self.dir {
+            dir.handles.lock().retain(|it| is_kept(it.branch));
+        }
     }
 
     /// Closes a handle that was not used since the last call; true when it is closed.

@@ -213,7 +213,7 @@ impl Union {
         let inos: HashSet<u64> = wanted.keys().map(|it| it.ino).collect();
         let (mut found, mut left, mut complete) = (Vec::new(), HashMap::new(), 0);
         let mut flow = ControlFlow::Continue(());
-        for branch in &self.branches[self.writable()?.index.as_usize() + 1..] {
+        for (_, branch) in self.branches.below(self.writable()?.index) {
             if flow.is_break() || wanted.is_empty() {
                 break;
             }

@@ -136,7 +136,7 @@ impl Union {
     ) -> Outcome<()> {
         if removal.needs_marker {
             let target = self.writable()?.index;
-            marker::put_whiteout(&self.branches[target.as_usize()].root, parent, name)?;
+            marker::put_whiteout(&self.branch(target)?.root, parent, name)?;
             Self::note(state, |index| index.put_marker(name, target));
         }
         Ok(())

@@ -211,7 +211,7 @@ impl Union {
         }
         let old_parent = self.dir_handle(from.dir, writable)?;
         let new_parent = self.dir_handle(to.dir, writable)?;
-        let root = &self.branches[writable.as_usize()].root;
+        let root = &self.branch(writable)?.root;
         let mut replaced_nlink = 1;
         if is_dir {
             self.refuse_lower_entries(source)?;
@@ -334,7 +334,7 @@ impl Union {
         }
         let old_parent = self.dir_handle(from.dir, writable)?;
         let new_parent = self.dir_handle(to.dir, writable)?;
-        let root = &self.branches[writable.as_usize()].root;
+        let root = &self.branch(writable)?.root;
         for (node, held) in [(source, &new_held), (target, &old_held)] {
             if node.file_type() == FileType::Directory {
                 self.refuse_lower_entries(node)?;

@@ -101,10 +101,10 @@ mod tests {
     const OPQ: Held = Held { entry: HeldEntry::Dir, hides_below: true };
 
     fn indexed(stack: &[Held]) -> impl DoubleEndedIterator<Item = (BranchIndex, Held)> + '_ {
-        stack.iter().enumerate().map(|(index, held)| (BranchIndex(index as u16), *held))
+        stack.iter().enumerate().map(|(index, held)| (BranchIndex(index as u32), *held))
     }
 
-    fn dir(indices: &[u16]) -> Shown {
+    fn dir(indices: &[u32]) -> Shown {
         Shown::Dir(indices.iter().copied().map(BranchIndex).collect())
     }
 

@@ -69,6 +69,16 @@ impl<K: Eq + Hash, V> Shards<K, V> {
         kept
     }
 
+    /// Drops the values that `is_kept` refuses.
+    pub(crate) fn retain(&self, is_kept: impl Fn(&K, &V) -> bool) {
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            let before = shard.len();
+            shard.retain(|key, it| is_kept(key, it));
+            self.len.fetch_sub(before - shard.len(), Ordering::Release);
+        }
+    }
+
     pub(crate) fn insert(&self, key: K, value: V) {
         let mut shard = self.shard(&key).lock();
         // Counted before it can be found, so that nobody takes the map for empty meanwhile.

@@ -1,8 +1,8 @@
 //! A union: its branches, its root, and what all operations share.
 
 use std::fmt;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -13,7 +13,7 @@ use rustix::fs::{FileType, Mode, Stat};
 use rustix::io::Errno;
 use tracing::debug;
 
-use crate::branch::{BranchIndex, BranchPerm, BranchSpec};
+use crate::branch::{BranchIndex, BranchSpec};
 use crate::counters::Tally;
 use crate::error::{Outcome, UnionErrorKind};
 use crate::handles::{self, HandleClock};
@@ -22,6 +22,7 @@ use crate::node::Node;
 use crate::report::Change;
 use crate::shards::Shards;
 use crate::spot::Spot;
+use crate::stack::{Branch, Stack};
 use crate::writable::{OpenUnionError, Writable};
 
 /// How a union is to be opened.
@@ -41,21 +42,11 @@ pub struct UnionOptions {
     pub always_opaque: bool,
 }
 
-/// One branch, opened.
-#[derive(Debug)]
-pub(crate) struct Branch {
-    pub(crate) root: Arc<OwnedFd>,
-    pub(crate) honors_whiteouts: bool,
-    pub(crate) device: u64,
-    /// Whether the last file that was copied up from here shares its blocks with the copy.
-    pub(crate) shares_blocks: AtomicBool,
-}
-
 type Observer = Box<dyn Fn(Change) + Send + Sync>;
 
 /// Branches shown as one tree.
 pub struct Union {
-    pub(crate) branches: Vec<Branch>,
+    pub(crate) branches: Stack,
     pub(crate) writable: Option<Writable>,
     pub(crate) root: Arc<Node>,
     pub(crate) handle_clock: HandleClock,
@@ -76,7 +67,10 @@ pub struct Union {
     pub(crate) without_reflinks: Shards<(u64, u64), ()>,
     /// Held while a directory moves, so that the tree keeps its shape for others that move.
     pub(crate) moving: Mutex<()>,
-    devices: Vec<u64>,
+    /// Where drafts are built, if not in the writable branch.
+    pub(crate) workdir: Option<PathBuf>,
+    /// Devices of all branches there ever were, so that inode numbers keep their meaning.
+    pub(crate) devices: Vec<u64>,
     next_id: AtomicU64,
     observer: OnceLock<Observer>,
     warnings: Vec<String>,
@@ -106,29 +100,26 @@ impl Union {
         rustix::process::umask(Mode::empty());
         let writable_index = options.stack.iter().position(|it| it.perm.is_writable());
         let mut warnings = Vec::new();
-        let mut branches = Vec::with_capacity(options.stack.len());
-        for (index, spec) in options.stack.iter().enumerate() {
-            branches.push(open_branch(spec, Some(index) == writable_index, options, &mut warnings)?);
-        }
-        let root_branches: Vec<_> = (0..).map(BranchIndex).take(branches.len()).collect();
-        let top = *root_branches.first().ok_or(OpenUnionError::NoBranches)?;
-        let writable = match writable_index {
-            Some(index) => {
-                let at = root_branches[index];
-                Some(Writable::prepare(&options.stack[index].path, &branches[index].root, at, options)?)
-            }
-            None => None,
-        };
+        let mut branches = Stack::default();
         let mut devices: Vec<u64> = Vec::new();
-        for branch in &branches {
+        let workdir = options.workdir.as_deref();
+        let root_branches: Vec<_> = Stack::first_keys(options.stack.len()).collect();
+        for (index, (key, spec)) in root_branches.iter().zip(&options.stack).enumerate() {
+            let branch = open_branch(spec, Some(index) == writable_index, workdir, &mut warnings)?;
             if !devices.contains(&branch.device) {
                 devices.push(branch.device);
             }
+            branches.insert(*key, branch);
         }
+        let top = *root_branches.first().ok_or(OpenUnionError::NoBranches)?;
+        let writable = match branches.iter().find(|(_, it)| it.spec.perm.is_writable()) {
+            Some((key, branch)) => Some(Writable::prepare(&branch.spec.path, &branch.root, key, workdir)?),
+            None => None,
+        };
         let root_branches = cut_at_opaque_root(&branches, root_branches)?;
         let spot = Spot { branch: top, names: Vec::new(), held: None };
         let root = Node::new(Node::ROOT_ID, ROOT_INO, FileType::Directory, spot, root_branches);
-        debug!(branches = branches.len(), handle_limit = limit, "union opened");
+        debug!(branches = options.stack.len(), handle_limit = limit, "union opened");
         let union = Self {
             branches,
             writable,
@@ -145,6 +136,7 @@ impl Union {
             origins: Shards::default(),
             without_reflinks: Shards::default(),
             moving: Mutex::default(),
+            workdir: options.workdir.clone(),
             devices,
             next_id: AtomicU64::new(Node::ROOT_ID + 1),
             observer: OnceLock::new(),
@@ -201,6 +193,21 @@ impl Union {
         }
     }
 
+    /// Whether every change finds a branch that takes it.
+    pub fn is_top_writable(&self) -> bool {
+        self.writable_branch().is_some_and(|it| self.branches.iter().next().is_some_and(|top| top.0 == it))
+    }
+
+    /// Returns the branches as they were named, topmost first; only the first `rw` one is written.
+    pub fn branch_specs(&self) -> Vec<BranchSpec> {
+        self.branches.iter().map(|(_, branch)| branch.spec.clone()).collect()
+    }
+
+    /// Returns a branch; what was found before it was removed is `Stale`.
+    pub(crate) fn branch(&self, key: BranchIndex) -> Outcome<&Branch> {
+        self.branches.get(key).ok_or(UnionErrorKind::Stale)
+    }
+
     pub(crate) fn writable(&self) -> Outcome<&Writable> {
         self.writable.as_ref().ok_or(UnionErrorKind::NoWritableBranch)
     }
@@ -254,30 +261,31 @@ impl Union {
 }
 
 /// Drops the branches below one whose root is opaque.
-fn cut_at_opaque_root(
-    branches: &[Branch],
-    mut indices: Vec<BranchIndex>,
+pub(crate) fn cut_at_opaque_root(
+    branches: &Stack,
+    mut keys: Vec<BranchIndex>,
 ) -> Result<Vec<BranchIndex>, OpenUnionError> {
-    for at in 0..indices.len() {
-        let branch = &branches[indices[at].as_usize()];
+    for at in 0..keys.len() {
+        let Some(branch) = branches.get(keys[at]) else { continue };
         let is_opaque = branch.honors_whiteouts
             && crate::marker::is_opaque(&branch.root).map_err(OpenUnionError::Marker)?;
         if is_opaque {
-            indices.truncate(at + 1);
+            keys.truncate(at + 1);
             break;
         }
     }
-    Ok(indices)
+    Ok(keys)
 }
 
-fn open_branch(
+/// Opens a branch; one that `is_writable` so that it can be written to.
+pub(crate) fn open_branch(
     spec: &BranchSpec,
     is_writable: bool,
-    options: &UnionOptions,
+    workdir: Option<&Path>,
     warnings: &mut Vec<String>,
 ) -> Result<Branch, OpenUnionError> {
     let fail = |errno: Errno| OpenUnionError::Branch { path: spec.path.clone(), errno };
-    let root = if is_writable && options.workdir.is_some() {
+    let root = if is_writable && workdir.is_some() {
         // Drafts can only be renamed within one mount, which a clone would not be.
         aufs_host::pin::open_plain(&spec.path).map_err(fail)?
     } else {
@@ -291,13 +299,11 @@ fn open_branch(
         pinned.root
     };
     let stat = Entry::Held(root.as_fd()).stat().map_err(fail)?;
-    let perm = match spec.perm {
-        BranchPerm::ReadWrite if !is_writable => BranchPerm::ReadOnly { whiteouts: true },
-        perm => perm,
-    };
     Ok(Branch {
+        spec: spec.clone(),
         root: Arc::new(root),
-        honors_whiteouts: perm.honors_whiteouts(),
+        // Of several rw branches all but the first are as ro+wh, which honors whiteouts too.
+        honors_whiteouts: spec.perm.honors_whiteouts(),
         device: stat.st_dev,
         shares_blocks: AtomicBool::new(false),
     })

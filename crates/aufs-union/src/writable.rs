@@ -14,7 +14,6 @@ use tracing::warn;
 use crate::branch::BranchIndex;
 use crate::error::UnionErrorKind;
 use crate::names::{DRAFTS, ORPHANS, PSEUDO_LINKS, WHITEOUT_BASE};
-use crate::union::UnionOptions;
 
 /// Why branches cannot be shown as a union.
 #[derive(Debug, thiserror::Error)]
@@ -108,7 +107,7 @@ impl Writable {
         path: &Path,
         root: &Arc<OwnedFd>,
         index: BranchIndex,
-        options: &UnionOptions,
+        workdir: Option<&Path>,
     ) -> Result<Self, OpenUnionError> {
         let fail = |path: &Path| {
             let path = path.to_owned();
@@ -127,7 +126,7 @@ impl Writable {
         }
         let pseudo_links = open_readable(root.as_fd(), PSEUDO_LINKS).map_err(fail(path))?;
         make_whiteout_base(root).map_err(fail(path))?;
-        let drafts = match &options.workdir {
+        let drafts = match workdir {
             None => inside,
             Some(workdir) => open_workdir(workdir, root, path)?,
         };
