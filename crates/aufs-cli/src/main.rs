@@ -35,6 +35,7 @@ enum Verb {
     Umount(cmd::umount::UmountArgs),
     Detect(cmd::detect::DetectArgs),
     Stat(cmd::stat::StatArgs),
+    Branch(cmd::branch::BranchArgs),
     Serve(cmd::serve::ServeArgs),
 }
 
@@ -70,6 +71,7 @@ fn run(args: &[OsString]) -> (String, anyhow::Result<Exit>) {
         Verb::Umount(args) => ("aufs umount".to_owned(), cmd::umount::run(args)),
         Verb::Detect(args) => ("aufs detect".to_owned(), cmd::detect::run(args)),
         Verb::Stat(args) => ("aufs stat".to_owned(), cmd::stat::run(args)),
+        Verb::Branch(args) => ("aufs branch".to_owned(), cmd::branch::run(args)),
         Verb::Serve(args) => ("aufs serve".to_owned(), cmd::serve::run(args)),
     }
 }

@@ -41,7 +41,7 @@ impl Shared {
         caller.uid != 0
             && numbered.has_writers()
             && self
-                .union
+                .union()
                 .attributes(&numbered.node)
                 .is_ok_and(|it| it.uid == caller.uid || it.mode & SHARED_WRITE != 0)
     }
@@ -51,7 +51,7 @@ impl Served {
     pub(crate) fn getattr(&self, number: u64, responder: Responder) {
         match self.shared.node(number) {
             Ok(numbered) => {
-                let attr = self.shared.union.attributes(&numbered.node);
+                let attr = self.shared.union().attributes(&numbered.node);
                 answer_attr(&self.shared, responder, &numbered, attr);
             }
             Err(errno) => responder.error(errno),
@@ -60,8 +60,8 @@ impl Served {
 
     pub(crate) fn statx(&self, number: u64, responder: Responder) {
         let asked = self.shared.node(number).and_then(|numbered| {
-            let attr = self.shared.union.attributes(&numbered.node).map_err(|error| errno_of(&error))?;
-            let born = self.shared.union.birth_time(&numbered.node).map_err(|error| errno_of(&error))?;
+            let attr = self.shared.union().attributes(&numbered.node).map_err(|error| errno_of(&error))?;
+            let born = self.shared.union().birth_time(&numbered.node).map_err(|error| errno_of(&error))?;
             Ok(statx_out(&attr, born, self.shared.attr_ttl(&numbered)))
         });
         match asked {
@@ -85,25 +85,26 @@ impl Served {
             self.shared.recent.find(number)
         };
         let shared = Arc::clone(&self.shared);
-        self.shared.workers.run(copies_much, move || {
+        self.shared.run(copies_much, move || {
             let may_kill = kills_set_id && (!change.is_empty() || shared.is_of_a_writer(&numbered, caller));
             let keep = change.len_bytes.map_or(Keep::All, Keep::First);
             // A chown is marked whoever makes it, anything else only where the caller lacks CAP_FSETID.
             let may_set_group_id = caller.uid == 0 && change.uid.or(change.gid).is_some();
             let cleared = if may_kill {
                 let is_member = |gid| may_set_group_id || caller.is_in_group(gid);
-                shared.union.clear_set_id(&numbered.node, keep, is_member)
+                shared.union().clear_set_id(&numbered.node, keep, is_member)
             } else {
                 Ok(())
             };
-            let attr = cleared
-                .and_then(|()| shared.union.set_attributes_through(&numbered.node, open.as_deref(), &change));
+            let attr = cleared.and_then(|()| {
+                shared.union().set_attributes_through(&numbered.node, open.as_deref(), &change)
+            });
             answer_attr(&shared, responder, &numbered, attr);
         });
     }
 
     pub(crate) fn readlink(&self, number: u64, responder: Responder) {
-        match self.shared.on_node(number, |node| self.shared.union.read_link(node)) {
+        match self.shared.on_node(number, |node| self.shared.union().read_link(node)) {
             Ok(target) => responder.bytes(target.as_bytes()),
             Err(errno) => responder.error(errno),
         }
@@ -126,10 +127,10 @@ impl Served {
         let flags = XattrFlags::from_bits_retain(flags);
         let shared = Arc::clone(&self.shared);
         let (name, value) = (name.to_owned(), value.to_owned());
-        self.shared.workers.run(self.shared.copies_much(&numbered), move || {
-            let set = shared.union.set_xattr(&numbered.node, &name, &value, flags);
+        self.shared.run(self.shared.copies_much(&numbered), move || {
+            let set = shared.union().set_xattr(&numbered.node, &name, &value, flags);
             let set = match set {
-                Ok(()) if kills_sgid => shared.union.clear_set_group_id(&numbered.node),
+                Ok(()) if kills_sgid => shared.union().clear_set_group_id(&numbered.node),
                 other => other,
             };
             responder.done(set.map_err(|error| errno_of(&error)));
@@ -154,7 +155,7 @@ impl Served {
         if number == Node::ROOT_ID && name == REPORT_XATTR {
             return serde_json::to_vec(&self.shared.report()).map_err(|_| Errno::IO);
         }
-        match self.shared.union.xattr(&numbered.node, name) {
+        match self.shared.union().xattr(&numbered.node, name) {
             Ok(Some(value)) => Ok(value),
             Ok(None) => Err(Errno::NODATA),
             Err(error) => Err(errno_of(&error)),
@@ -162,7 +163,7 @@ impl Served {
     }
 
     pub(crate) fn listxattr(&self, number: u64, size: u32, responder: Responder) {
-        match self.shared.on_node(number, |node| self.shared.union.xattr_names(node)) {
+        match self.shared.on_node(number, |node| self.shared.union().xattr_names(node)) {
             Ok(names) => {
                 let mut bytes = Vec::new();
                 for name in names {
@@ -181,14 +182,14 @@ impl Served {
             Err(errno) => return responder.error(errno),
         };
         let (shared, name) = (Arc::clone(&self.shared), name.to_owned());
-        self.shared.workers.run(self.shared.copies_much(&numbered), move || {
-            let removed = shared.union.remove_xattr(&numbered.node, &name);
+        self.shared.run(self.shared.copies_much(&numbered), move || {
+            let removed = shared.union().remove_xattr(&numbered.node, &name);
             responder.done(removed.map_err(|error| errno_of(&error)));
         });
     }
 
     pub(crate) fn statfs(&self, responder: Responder) {
-        match self.shared.union.stat_fs() {
+        match self.shared.union().stat_fs() {
             Ok(it) => {
                 let narrow = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
                 responder.structure(&StatfsOut {

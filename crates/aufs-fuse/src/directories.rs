@@ -20,7 +20,7 @@ const CHUNK: usize = 256;
 
 impl Served {
     pub(crate) fn opendir(&self, number: u64, responder: Responder) {
-        if !self.shared.union.revalidates() {
+        if !self.shared.union().revalidates() {
             return responder.error(Errno::NOSYS); // The kernel keeps listings from now on, and never asks again.
         }
         match self.shared.node(number) {
@@ -39,7 +39,7 @@ impl Served {
         };
         let (shared, args) = (Arc::clone(&self.shared), *args);
         // A directory is read whole before it is listed; a large one takes its time.
-        self.shared.workers.run(!self.shared.union.is_indexed(&numbered.node), move || {
+        self.shared.run(!self.shared.union().is_indexed(&numbered.node), move || {
             let mut listing = Listing::new(args.size.min(REQUEST_LEN_BYTES_MAX));
             match shared.list(&numbered.node, args.offset, with_entries, &mut listing) {
                 Ok(()) => responder.bytes(listing.as_bytes()),
@@ -53,8 +53,8 @@ impl Served {
             return responder.error(Errno::NOSYS); // As for files.
         }
         let shared = Arc::clone(&self.shared);
-        self.shared.workers.run(true, move || {
-            responder.done(shared.on_node(number, |node| shared.union.sync_directory(node)));
+        self.shared.run(true, move || {
+            responder.done(shared.on_node(number, |node| shared.union().sync_directory(node)));
         });
     }
 }
@@ -78,7 +78,7 @@ impl Shared {
             }
         }
         loop {
-            let entries = self.union.read_directory(node, offset, CHUNK).map_err(|it| errno_of(&it))?;
+            let entries = self.union().read_directory(node, offset, CHUNK).map_err(|it| errno_of(&it))?;
             let Some(last) = entries.last() else { return Ok(()) };
             offset = last.next_offset;
             for entry in &entries {
@@ -105,7 +105,7 @@ impl Shared {
         if it.name == "." || it.name == ".." {
             return listing.add_with_entry(&nothing_known(it), &listed);
         }
-        match self.union.lookup(dir, &it.name) {
+        match self.union().lookup(dir, &it.name) {
             Ok(Some(found)) => {
                 let entry = self.tell(&found);
                 let added = listing.add_with_entry(&entry, &listed);

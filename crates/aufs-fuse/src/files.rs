@@ -37,14 +37,15 @@ impl Served {
             return responder.error(Errno::NOSYS);
         }
         let creator = creator(caller, args.umask);
-        let made = self.shared.on_node(parent, |dir| self.shared.union.create(dir, name, args.mode, creator));
+        let made =
+            self.shared.on_node(parent, |dir| self.shared.union().create(dir, name, args.mode, creator));
         self.answer_made(made, responder);
     }
 
     pub(crate) fn tmpfile(&self, parent: u64, args: &CreateIn, caller: Caller, responder: Responder) {
         let creator = creator(caller, args.umask);
         let made =
-            self.shared.on_node(parent, |dir| self.shared.union.create_nameless(dir, args.mode, creator));
+            self.shared.on_node(parent, |dir| self.shared.union().create_nameless(dir, args.mode, creator));
         self.answer_made(made, responder);
     }
 
@@ -69,9 +70,9 @@ impl Served {
         let is_passthrough = backing.is_some();
         // The kernel reads and writes by itself; what else may come finds the file open, or opens it.
         let keeps = !is_passthrough || self.shared.handles.may_spare(number);
-        let open = keeps.then(|| self.shared.union.open_created(&found.node, file));
+        let open = keeps.then(|| self.shared.union().open_created(&found.node, file));
         let handle = Handle::new(&found.node, opens, is_passthrough, is_passthrough, open);
-        let handle = self.shared.handles.insert(handle);
+        let handle = self.shared.handles.insert(handle.for_writing(true));
         let open = match &backing {
             Some(backing) => opened(handle, OpenedFlags::PASSTHROUGH, backing.id()),
             None => opened(handle, self.shared.cache_flags(), 0),
@@ -99,7 +100,7 @@ impl Served {
         let shared = Arc::clone(&self.shared);
         // Only who takes long is told of signals.
         let signals = copies_much.then(|| self.shared.interrupts.register(responder.unique()));
-        self.shared.workers.run(copies_much, move || match shared.open(&numbered, how, signals.as_ref()) {
+        self.shared.run(copies_much, move || match shared.open(&numbered, how, signals.as_ref()) {
             Ok((_, Way::Moved)) => responder.error(Errno::STALE),
             Ok((handle, Way::Cached)) => responder.structure(&opened(handle, shared.cache_flags(), 0)),
             Ok((handle, Way::Passthrough(backing))) => {
@@ -111,14 +112,14 @@ impl Served {
 
     pub(crate) fn read(&self, number: u64, args: &ReadIn, responder: Responder) {
         let (shared, args) = (Arc::clone(&self.shared), *args);
-        self.shared.workers.run(Shared::moves_much(args.size.into()), move || {
+        self.shared.run(Shared::moves_much(args.size.into()), move || {
             let file = match shared.file(number, args.fh) {
                 Ok(file) => file,
                 Err(errno) => return responder.error(errno),
             };
             let len_bytes = args.size.min(REQUEST_LEN_BYTES_MAX) as usize;
             responder.fill(len_bytes, |buffer| {
-                shared.union.read_at(&file, buffer, args.offset).map_err(|it| errno_of(&it))
+                shared.union().read_at(&file, buffer, args.offset).map_err(|it| errno_of(&it))
             });
         });
     }
@@ -142,7 +143,7 @@ impl Served {
                 if args.write_flags().contains(WriteFlags::KILL_SUIDGID) {
                     shared.clear_set_id(file.node(), Keep::All, caller)?;
                 }
-                shared.union.write_at(file, data, args.offset)
+                shared.union().write_at(file, data, args.offset)
             });
             match written {
                 Ok(count) => responder.written(count),
@@ -151,7 +152,7 @@ impl Served {
         };
         if takes_long {
             let data = data.to_vec();
-            self.shared.workers.run(true, move || write(&data));
+            self.shared.run(true, move || write(&data));
         } else {
             write(data);
         }
@@ -169,21 +170,21 @@ impl Served {
             return responder.error(Errno::NOSYS); // The kernel reports success, and never asks again.
         }
         let (shared, args) = (Arc::clone(&self.shared), *args);
-        self.shared.workers.run(true, move || {
+        self.shared.run(true, move || {
             let data_only = args.fsync_flags & FSYNC_DATA_ONLY != 0;
-            responder.done(shared.on_file(number, args.fh, |file| shared.union.sync_file(file, data_only)));
+            responder.done(shared.on_file(number, args.fh, |file| shared.union().sync_file(file, data_only)));
         });
     }
 
     pub(crate) fn fallocate(&self, number: u64, args: &FAllocateIn, caller: Caller, responder: Responder) {
         let (shared, args) = (Arc::clone(&self.shared), *args);
-        self.shared.workers.run(true, move || {
+        self.shared.run(true, move || {
             responder.done(shared.on_file(number, args.fh, |file| {
                 // The kernel has no signal for this; whoever is root may keep the bits.
                 if caller.uid != 0 {
                     shared.clear_set_id(file.node(), Keep::All, caller)?;
                 }
-                shared.union.allocate(file, args.mode, args.offset, args.length)
+                shared.union().allocate(file, args.mode, args.offset, args.length)
             }));
         });
     }
@@ -196,7 +197,7 @@ impl Served {
             SEEK_HOLE => SeekFrom::Hole(args.offset),
             _ => return responder.error(Errno::INVAL),
         };
-        match self.shared.on_file(number, args.fh, |file| self.shared.union.seek(file, whence)) {
+        match self.shared.on_file(number, args.fh, |file| self.shared.union().seek(file, whence)) {
             Ok(found) => responder.offset(found),
             Err(errno) => responder.error(errno),
         }
@@ -221,7 +222,7 @@ fn opened(handle: u64, flags: OpenedFlags, backing_id: i32) -> OpenOut {
 impl Shared {
     /// Pages of the last open are still right when nobody else writes to the branches.
     fn cache_flags(&self) -> OpenedFlags {
-        if self.union.revalidates() { OpenedFlags::empty() } else { OpenedFlags::KEEP_CACHE }
+        if self.union().revalidates() { OpenedFlags::empty() } else { OpenedFlags::KEEP_CACHE }
     }
 
     /// Opens a regular file in the way the kernel can use.
@@ -234,7 +235,7 @@ impl Shared {
         let node = &numbered.node;
         let opens = self.numbers.opens(numbered.number).ok_or(Errno::STALE)?;
         if !self.passes() {
-            let file = self.union.open_file(node).map_err(|it| errno_of(&it))?;
+            let file = self.union().open_file(node).map_err(|it| errno_of(&it))?;
             if how.truncates {
                 if how.kills_set_id {
                     self.clear_set_id(node, Keep::First(0), how.caller).map_err(|it| errno_of(&it))?;
@@ -242,7 +243,7 @@ impl Shared {
                 self.truncate(node)?;
             }
             // Every write comes by here, so the kernel keeps the attributes right itself.
-            let handle = Handle::new(node, opens, false, false, Some(file));
+            let handle = Handle::new(node, opens, false, false, Some(file)).for_writing(how.is_writer);
             return Ok((self.handles.insert(handle), Way::Cached));
         }
         let mut copy = None;
@@ -250,7 +251,7 @@ impl Shared {
             // Before the lock, which others need to open and close the file while its bytes are copied.
             let keep = if how.truncates { Keep::First(0) } else { Keep::All };
             let is_abandoned = || signals.is_some_and(|it| it.is_given_up(how.caller));
-            let copied = self.union.copy_file_up(node, keep, &is_abandoned).map_err(|it| errno_of(&it))?;
+            let copied = self.union().copy_file_up(node, keep, &is_abandoned).map_err(|it| errno_of(&it))?;
             node.diverge();
             if let Some(copied) = copied {
                 if !copied.has_xattrs {
@@ -260,7 +261,7 @@ impl Shared {
             }
         }
         let is_current = || self.numbers.is_current(numbered);
-        let way = opens.open(&self.union, node, &self.backings, how.is_writer, copy.as_ref(), is_current);
+        let way = opens.open(&self.union(), node, &self.backings, how.is_writer, copy.as_ref(), is_current);
         let way = way.map_err(|it| errno_of(&it))?;
         if matches!(way, Way::Moved) {
             self.numbers.renumber(numbered);

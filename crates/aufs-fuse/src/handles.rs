@@ -16,6 +16,8 @@ pub(crate) struct Handle {
     pub(crate) opens: Arc<Opens>,
     pub(crate) is_writer: bool,
     pub(crate) is_passthrough: bool,
+    /// Whether it was opened for writing; in passthrough mode as `is_writer`.
+    pub(crate) may_write: bool,
     /// The file as the server has it open; in passthrough mode only once it is needed.
     open: Mutex<Option<Arc<OpenFile>>>,
 }
@@ -29,7 +31,12 @@ impl Handle {
         open: Option<OpenFile>,
     ) -> Self {
         let open = Mutex::new(open.map(Arc::new));
-        Self { node: Arc::clone(node), opens, is_writer, is_passthrough, open }
+        Self { node: Arc::clone(node), opens, is_writer, is_passthrough, may_write: is_writer, open }
+    }
+
+    /// Notes that it was opened for writing, though the server writes.
+    pub(crate) fn for_writing(self, may_write: bool) -> Self {
+        Self { may_write: self.may_write || may_write, ..self }
     }
 
     /// Returns the file, opening it now if need be.
@@ -90,6 +97,15 @@ impl Handles {
 
     pub(crate) fn remove(&self, number: u64) -> Option<Arc<Handle>> {
         self.part(number).lock().remove(&number)
+    }
+
+    /// Returns all open files.
+    pub(crate) fn all(&self) -> Vec<Arc<Handle>> {
+        let mut all = Vec::new();
+        for part in &self.parts {
+            all.extend(part.lock().values().map(Arc::clone));
+        }
+        all
     }
 
     /// Returns how many files are open.

@@ -6,6 +6,7 @@
 
 mod attr;
 mod attributes;
+pub mod control;
 mod copy_ups;
 mod directories;
 mod files;
@@ -18,6 +19,7 @@ mod opens;
 pub mod options;
 mod recent;
 pub mod report;
+mod restack;
 mod serve;
 mod server;
 mod shared;

@@ -36,11 +36,11 @@ impl Served {
             Err(errno) => return responder.error(errno),
         };
         if !dir.node.is_busy() {
-            return answer_entry(&self.shared, responder, self.shared.union.lookup(&dir.node, name));
+            return answer_entry(&self.shared, responder, self.shared.union().lookup(&dir.node, name));
         }
         let (shared, name) = (Arc::clone(&self.shared), name.to_owned());
-        self.shared.workers.run(true, move || {
-            answer_entry(&shared, responder, shared.union.lookup(&dir.node, &name));
+        self.shared.run(true, move || {
+            answer_entry(&shared, responder, shared.union().lookup(&dir.node, &name));
         });
     }
 
@@ -79,12 +79,12 @@ impl Served {
             let what = New::Node(args.mode, host_device(args.rdev));
             return self.make(parent, name, what, creator, responder);
         }
-        match self.shared.on_node(parent, |dir| self.shared.union.create(dir, name, args.mode, creator)) {
+        match self.shared.on_node(parent, |dir| self.shared.union().create(dir, name, args.mode, creator)) {
             Ok((found, file)) => {
                 let entry = self.shared.tell_of_new(&found);
                 if self.shared.data == DataMode::NoOpen {
                     // Who makes a file writes to it next.
-                    let open = self.shared.union.open_created(&found.node, file);
+                    let open = self.shared.union().open_created(&found.node, file);
                     self.shared.recent.keep(entry.nodeid, Arc::new(open));
                 }
                 responder.structure(&entry);
@@ -96,7 +96,7 @@ impl Served {
     fn make(&self, parent: u64, name: &OsStr, what: New<'_>, creator: Creator, responder: Responder) {
         match self.shared.node(parent) {
             Ok(dir) => {
-                let made = self.shared.union.create_special(&dir.node, name, what, creator);
+                let made = self.shared.union().create_special(&dir.node, name, what, creator);
                 answer_entry(&self.shared, responder, made.map(Some));
             }
             Err(errno) => responder.error(errno),
@@ -104,11 +104,11 @@ impl Served {
     }
 
     pub(crate) fn unlink(&self, parent: u64, name: &OsStr, responder: Responder) {
-        responder.done(self.shared.on_node(parent, |dir| self.shared.union.unlink(dir, name)));
+        responder.done(self.shared.on_node(parent, |dir| self.shared.union().unlink(dir, name)));
     }
 
     pub(crate) fn rmdir(&self, parent: u64, name: &OsStr, responder: Responder) {
-        responder.done(self.shared.on_node(parent, |dir| self.shared.union.rmdir(dir, name)));
+        responder.done(self.shared.on_node(parent, |dir| self.shared.union().rmdir(dir, name)));
     }
 
     pub(crate) fn rename(&self, from: (u64, &OsStr), to: (u64, &OsStr), flags: u32, responder: Responder) {
@@ -127,8 +127,8 @@ impl Served {
             || mode == RenameMode::Exchange && self.shared.copies_much_under(&new_dir, to.1);
         let shared = Arc::clone(&self.shared);
         let (name, new_name) = (from.1.to_owned(), to.1.to_owned());
-        self.shared.workers.run(copies_much, move || {
-            let renamed = shared.union.rename(&dir, &name, &new_dir, &new_name, mode);
+        self.shared.run(copies_much, move || {
+            let renamed = shared.union().rename(&dir, &name, &new_dir, &new_name, mode);
             responder.done(renamed.map_err(|error| errno_of(&error)));
         });
     }
@@ -140,8 +140,8 @@ impl Served {
             Err(errno) => return responder.error(errno),
         };
         let (shared, new_name) = (Arc::clone(&self.shared), new_name.to_owned());
-        self.shared.workers.run(self.shared.copies_much(&numbered), move || {
-            let linked = shared.union.link(&numbered.node, &dir, &new_name);
+        self.shared.run(self.shared.copies_much(&numbered), move || {
+            let linked = shared.union().link(&numbered.node, &dir, &new_name);
             answer_entry(&shared, responder, linked.map(Some));
         });
     }

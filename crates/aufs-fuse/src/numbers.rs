@@ -185,6 +185,22 @@ impl Numbers {
         }
     }
 
+    /// Returns the nodes the kernel knows that are `wanted`, each by all of its numbers.
+    pub(crate) fn select(&self, wanted: impl Fn(&Arc<Node>) -> bool) -> Vec<(u64, Arc<Node>)> {
+        let mut selected = Vec::new();
+        for part in &self.parts {
+            let part = part.lock();
+            let known = part.by_number.iter().filter(|(_, known)| wanted(&known.node));
+            selected.extend(known.map(|(number, known)| (*number, Arc::clone(&known.node))));
+        }
+        selected
+    }
+
+    /// Whether the kernel knows `number`.
+    pub(crate) fn knows(&self, number: u64) -> bool {
+        self.part(number).lock().by_number.contains_key(&number)
+    }
+
     /// Returns how many numbers the kernel knows.
     pub(crate) fn count(&self) -> usize {
         self.parts.iter().map(|it| it.lock().by_number.len()).sum()

@@ -72,6 +72,14 @@ impl RecentFiles {
         drop(gone);
     }
 
+    /// Drops all files.
+    pub(crate) fn clear(&self) {
+        for part in &self.parts {
+            let gone = std::mem::take(&mut *part.lock());
+            drop(gone);
+        }
+    }
+
     /// Returns how many files are kept.
     pub(crate) fn count(&self) -> usize {
         self.parts.iter().map(|it| it.lock().len()).sum()

@@ -131,7 +131,7 @@ impl Shared {
     /// Returns what the server tells of itself.
     pub(crate) fn report(&self) -> Report {
         let operations: Vec<_> = self.stats.snapshot().into_iter().map(OperationReport::of).collect();
-        let counters = self.union.counters();
+        let counters = self.union().counters();
         Report {
             data_mode: self.data.as_str().to_owned(),
             transport: self.about.transport.to_string(),

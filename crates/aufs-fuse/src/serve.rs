@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aufs_fusedev::reply::Responder;
 use aufs_fusedev::request::{Operation, Request};
-use aufs_fusedev::session::Handler;
+use aufs_fusedev::session::{Deferred, Handler};
 use rustix::io::Errno;
 
 use crate::shared::Shared;
@@ -16,21 +16,35 @@ pub(crate) struct Served {
 }
 
 impl Handler for Served {
+    fn is_closed(&self) -> bool {
+        self.shared.is_closed()
+    }
+
+    fn defer(&self, job: Deferred) {
+        let shared = Arc::clone(&self.shared);
+        self.shared.run(true, move || job(&Self { shared }));
+    }
+
     fn handle(&self, request: &Request<'_>, responder: Responder) {
         let (number, caller, it) = (request.nodeid, request.caller, responder);
         match &request.operation {
-            Operation::Lookup { name } => self.lookup(number, name, it),
+            // These wait for no change of the branches: it may wait for them.
             Operation::Forget { nlookup } => {
                 self.shared.forget(number, *nlookup);
-                it.none();
+                return it.none();
             }
             Operation::BatchForget(nodes) => {
                 for node in *nodes {
                     self.shared.forget(node.nodeid, node.nlookup);
                 }
-                it.none();
+                return it.none();
             }
-
+            Operation::IoCtl { args, data } => return self.control(number, args, data, caller, it),
+            _ => (),
+        }
+        let _union = self.shared.enter();
+        match &request.operation {
+            Operation::Lookup { name } => self.lookup(number, name, it),
             Operation::GetAttr(_) => self.getattr(number, it),
             Operation::Statx(_) => self.statx(number, it),
             Operation::SetAttr(args) => self.setattr(number, args, caller, it),

@@ -132,7 +132,7 @@ impl Server {
         };
         let shared = Arc::new(Shared::new(union, data, options, wire));
         let watching = Arc::downgrade(&shared);
-        shared.union.observe(move |change| {
+        shared.union().observe(move |change| {
             let Some(shared) = watching.upgrade() else { return };
             match change {
                 // The server's tag of a node is its number; the kernel does not know the others.
@@ -164,7 +164,7 @@ impl Server {
     pub fn run(self) -> Result<(), FuseError> {
         let Self { session, served, mountpoint, threads } = self;
         let conversation = session.run(&served, threads);
-        let flushed = served.shared.union.flush_pseudo_links();
+        let flushed = served.shared.union().flush_pseudo_links();
         conversation.map_err(|source| FuseError::Serve { mountpoint, source })?;
         let linked = flushed.map_err(FuseError::Flush)?;
         if linked != 0 {

@@ -2,8 +2,8 @@
 
 use std::ffi::OsStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use aufs_fusedev::abi::replies::EntryOut;
 use aufs_fusedev::interrupts::Interrupts;
@@ -13,6 +13,7 @@ use aufs_fusedev::stats::Stats;
 use aufs_fusedev::transport::InUse;
 use aufs_union::attr::SetAttr;
 use aufs_union::{Found, Keep, Node, OpenFile, Union, UnionError};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use rustix::fs::FileType;
 use rustix::io::Errno;
 use tracing::debug;
@@ -39,7 +40,8 @@ const FORGOTTEN_PER_ROUND: u64 = 1 << 16;
 /// What all requests of a mount share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) union: Union,
+    /// Who changes the branches has the union for itself; everybody else shares it.
+    union: RwLock<Union>,
     pub(crate) numbers: Numbers,
     pub(crate) handles: Handles,
     pub(crate) recent: RecentFiles,
@@ -57,7 +59,11 @@ pub(crate) struct Shared {
     pub(crate) interrupts: Arc<Interrupts>,
     pub(crate) copy_ups: CopyUps,
     pub(crate) about: About,
-    notifier: Notifier,
+    pub(crate) notifier: Notifier,
+    /// One change of branches at a time.
+    pub(crate) changing: Mutex<()>,
+    /// Whether somebody waits for the union, or has it, to change the branches.
+    is_closed: AtomicBool,
     /// Nodes the kernel has forgotten.
     forgotten: AtomicU64,
 }
@@ -101,9 +107,48 @@ impl Shared {
             copy_ups: CopyUps::default(),
             about: wire.about,
             notifier: wire.notifier,
+            changing: Mutex::default(),
+            is_closed: AtomicBool::new(false),
             forgotten: AtomicU64::new(0),
-            union,
+            union: RwLock::new(union),
         }
+    }
+
+    /// Returns the union.
+    ///
+    /// Does not wait for who waits to change it: each request has entered by then.
+    pub(crate) fn union(&self) -> RwLockReadGuard<'_, Union> {
+        self.union.read_recursive()
+    }
+
+    /// Keeps the branches as they are until the guard is dropped, for as long as a request takes.
+    pub(crate) fn enter(&self) -> RwLockReadGuard<'_, Union> {
+        self.union.read()
+    }
+
+    /// Lets `act` change the union, once no request is at work; none when that takes longer than `patience`.
+    pub(crate) fn alone<T>(&self, patience: Duration, act: impl FnOnce(&mut Union) -> T) -> Option<T> {
+        self.is_closed.store(true, Ordering::Release);
+        let result = self.union.try_write_for(patience).map(|mut union| act(&mut union));
+        self.is_closed.store(false, Ordering::Release);
+        result
+    }
+
+    /// Whether a request would have to wait for a change of the branches.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
+    }
+
+    /// Runs a part of a request now, or on a worker when it `takes_long`.
+    pub(crate) fn run(self: &Arc<Self>, takes_long: bool, job: impl FnOnce() + Send + 'static) {
+        if !takes_long {
+            return job();
+        }
+        let shared = Arc::clone(self);
+        self.workers.run(true, move || {
+            let _union = shared.enter();
+            job();
+        });
     }
 
     /// Whether the kernel does the I/O itself.
@@ -144,17 +189,17 @@ impl Shared {
     /// Whether a change of a node copies so much first that others should not wait for it.
     pub(crate) fn copies_much(&self, numbered: &Numbered) -> bool {
         // Where blocks are shared no bytes are copied, and a worker would only cost its waking.
-        numbered.is_long() && self.must_copy(&numbered.node) && !self.union.shares_blocks(&numbered.node)
+        numbered.is_long() && self.must_copy(&numbered.node) && !self.union().shares_blocks(&numbered.node)
     }
 
     fn must_copy(&self, node: &Arc<Node>) -> bool {
-        node.file_type() == FileType::RegularFile && Some(node.branch()) != self.union.writable_branch()
+        node.file_type() == FileType::RegularFile && Some(node.branch()) != self.union().writable_branch()
     }
 
     /// As [`Shared::copies_much`], for what is shown under a name.
     pub(crate) fn copies_much_under(&self, dir: &Arc<Node>, name: &OsStr) -> bool {
         let takes_long = |it: &Found| self.must_copy(&it.node) && Self::moves_much(it.attr.len_bytes);
-        matches!(self.union.lookup(dir, name), Ok(Some(found)) if takes_long(&found))
+        matches!(self.union().lookup(dir, name), Ok(Some(found)) if takes_long(&found))
     }
 
     /// Whether so many bytes take long to move.
@@ -164,7 +209,7 @@ impl Shared {
 
     pub(crate) fn truncate(&self, node: &Arc<Node>) -> Result<(), Errno> {
         let change = SetAttr { len_bytes: Some(0), ..SetAttr::default() };
-        self.union.set_attributes(node, &change).map(drop).map_err(|it| errno_of(&it))
+        self.union().set_attributes(node, &change).map(drop).map_err(|it| errno_of(&it))
     }
 
     /// Takes the set-id bits away that a change by `caller` ends; comes before the change, so that changed
@@ -175,7 +220,7 @@ impl Shared {
         keep: Keep,
         caller: Caller,
     ) -> Result<(), UnionError> {
-        self.union.clear_set_id(node, keep, |gid| caller.is_in_group(gid))
+        self.union().clear_set_id(node, keep, |gid| caller.is_in_group(gid))
     }
 
     pub(crate) fn handle(&self, number: u64) -> Result<Arc<Handle>, Errno> {
@@ -185,9 +230,9 @@ impl Shared {
     /// Returns the open file a request means: by its handle, or without one by its node.
     pub(crate) fn file(&self, number: u64, handle: u64) -> Result<Arc<OpenFile>, Errno> {
         let file = if handle == 0 {
-            self.recent.get(&self.union, &self.node(number)?)
+            self.recent.get(&self.union(), &self.node(number)?)
         } else {
-            self.handle(handle)?.file(&self.union)
+            self.handle(handle)?.file(&self.union())
         };
         file.map_err(|it| errno_of(&it))
     }

@@ -101,6 +101,24 @@ impl Drop for Backing {
     }
 }
 
+/// Sends `buffer` to the file system that `file` lies on, whose answer takes its place; `request` says how long it is.
+///
+/// # Errors
+///
+/// `EINVAL` when that length is not the buffer's; else what `ioctl(2)` reports, `ENOTTY` where nobody knows the request.
+#[expect(unsafe_code, reason = "no crate wraps requests of our own")]
+pub fn exchange(file: impl AsFd, request: u32, buffer: &mut [u8]) -> io::Result<()> {
+    const LEN_BITS: u32 = 14;
+    if (request >> 16) as usize & ((1 << LEN_BITS) - 1) != buffer.len() {
+        return Err(Errno::INVAL);
+    }
+    // SAFETY: the descriptor is open for the whole call, and the kernel reads and writes at most as many
+    // bytes as the request says, which the buffer has.
+    let result =
+        unsafe { libc::ioctl(file.as_fd().as_raw_fd(), libc::c_ulong::from(request), buffer.as_mut_ptr()) };
+    if 0 <= result { Ok(()) } else { Err(errno_of(std::io::Error::last_os_error())) }
+}
+
 /// `ioctl(channel, request, argument)` - one of the requests above, whose argument the kernel reads.
 #[expect(unsafe_code, reason = "neither nix nor rustix has the ioctls of the FUSE device")]
 fn ioctl<T>(channel: &Channel, request: libc::c_ulong, argument: *const T) -> io::Result<i32> {

@@ -10,12 +10,16 @@ use zerocopy::IntoBytes;
 
 use crate::abi::flags::{InitFlags, NOTIFY_EXPIRE_ONLY};
 use crate::abi::opcode::NotifyCode;
-use crate::abi::replies::{NotifyDeleteOut, NotifyInvalEntryOut, NotifyInvalInodeOut, OutHeader};
+use crate::abi::replies::{
+    NotifyDeleteOut, NotifyInvalEntryOut, NotifyInvalInodeOut, NotifyPruneOut, OutHeader,
+};
 use crate::device::Channel;
 use crate::init::Agreed;
 
 /// The first minor version with epochs: Linux 6.16.
 const MINOR_WITH_EPOCH: u32 = 44;
+/// The first minor version that can be told to forget nodes: Linux 6.18.
+const MINOR_WITH_PRUNE: u32 = 45;
 
 /// Tells the kernel what is outdated.
 ///
@@ -58,12 +62,21 @@ impl Notifier {
     ///
     /// As [`Notifier::attributes`].
     pub fn name(&self, parent: u64, name: &OsStr) -> io::Result<()> {
-        let can_expire = self.agreed.flags.contains(InitFlags::HAS_EXPIRE_ONLY);
-        let body = NotifyInvalEntryOut {
-            parent,
-            namelen: u32::try_from(name.len()).map_err(|_| Errno::NAMETOOLONG)?,
-            flags: if can_expire { NOTIFY_EXPIRE_ONLY } else { 0 },
-        };
+        self.inval_entry(parent, name, if self.can_expire() { NOTIFY_EXPIRE_ONLY } else { 0 })
+    }
+
+    /// `name` in `parent` is dropped, whoever uses it, and with it what is mounted there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Notifier::attributes`].
+    pub fn drop_name(&self, parent: u64, name: &OsStr) -> io::Result<()> {
+        self.inval_entry(parent, name, 0)
+    }
+
+    fn inval_entry(&self, parent: u64, name: &OsStr, flags: u32) -> io::Result<()> {
+        let namelen = u32::try_from(name.len()).map_err(|_| Errno::NAMETOOLONG)?;
+        let body = NotifyInvalEntryOut { parent, namelen, flags };
         self.send(NotifyCode::InvalEntry, &[body.as_bytes(), name.as_bytes(), b"\0"])
     }
 
@@ -88,6 +101,34 @@ impl Notifier {
             return Err(Errno::OPNOTSUPP);
         }
         self.send(NotifyCode::IncEpoch, &[])
+    }
+
+    /// Whether [`Notifier::name`] leaves a name to who uses it.
+    pub fn can_expire(&self) -> bool {
+        self.agreed.flags.contains(InitFlags::HAS_EXPIRE_ONLY)
+    }
+
+    /// Whether [`Notifier::unused`] is to be had.
+    pub fn can_prune(&self) -> bool {
+        MINOR_WITH_PRUNE <= self.agreed.minor
+    }
+
+    /// What nobody uses of these nodes is to be forgotten; directories come after what they contain.
+    ///
+    /// # Errors
+    ///
+    /// `EOPNOTSUPP` before Linux 6.18.
+    pub fn unused(&self, nodeids: &[u64]) -> io::Result<()> {
+        const NODEIDS_MAX: usize = 256;
+        if !self.can_prune() {
+            return Err(Errno::OPNOTSUPP);
+        }
+        for some in nodeids.chunks(NODEIDS_MAX) {
+            let count = u32::try_from(some.len()).map_err(|_| Errno::INVAL)?;
+            let body = NotifyPruneOut { count, padding: 0, spare: 0 };
+            self.send(NotifyCode::Prune, &[body.as_bytes(), some.as_bytes()])?;
+        }
+        Ok(())
     }
 
     fn send(&self, code: NotifyCode, parts: &[&[u8]]) -> io::Result<()> {

@@ -10,7 +10,7 @@ use tracing::{debug, warn};
 use zerocopy::{Immutable, IntoBytes};
 
 use crate::abi::opcode::Opcode;
-use crate::abi::replies::{EntryOut, GetXattrOut, LSeekOut, OpenOut, OutHeader, WriteOut};
+use crate::abi::replies::{EntryOut, GetXattrOut, IoctlOut, LSeekOut, OpenOut, OutHeader, WriteOut};
 use crate::abi::requests::InHeader;
 use crate::device::Channel;
 use crate::stats::Stats;
@@ -111,6 +111,12 @@ impl Responder {
     /// Answers WRITE and COPY_FILE_RANGE.
     pub fn written(self, len_bytes: usize) {
         self.structure(&WriteOut { size: u32::try_from(len_bytes).unwrap_or(u32::MAX), padding: 0 });
+    }
+
+    /// Answers IOCTL, which returns 0 and these bytes.
+    pub fn ioctl(mut self, bytes: &[u8]) {
+        let head = IoctlOut { result: 0, flags: 0, in_iovs: 0, out_iovs: 0 };
+        self.send(0, &[head.as_bytes(), bytes]);
     }
 
     /// Answers LSEEK.

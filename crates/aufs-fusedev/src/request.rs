@@ -16,8 +16,8 @@ use crate::abi::flags::{OpenInFlags, SETXATTR_ACL_KILL_SGID, SetAttrValid, Write
 use crate::abi::opcode::Opcode;
 use crate::abi::requests::{
     BatchForgetIn, CopyFileRangeIn, CreateIn, FAllocateIn, FSyncIn, ForgetIn, ForgetOne, GetAttrIn,
-    GetXattrIn, InHeader, InitIn, InterruptIn, LSeekIn, LinkIn, MkDirIn, MkNodIn, OpenIn, ReadIn, ReleaseIn,
-    Rename2In, RenameIn, SetAttrIn, SetXattrIn, SetXattrShortIn, StatxIn, WriteIn,
+    GetXattrIn, InHeader, InitIn, InterruptIn, IoctlIn, LSeekIn, LinkIn, MkDirIn, MkNodIn, OpenIn, ReadIn,
+    ReleaseIn, Rename2In, RenameIn, SetAttrIn, SetXattrIn, SetXattrShortIn, StatxIn, WriteIn,
 };
 use crate::groups::has_group;
 
@@ -210,6 +210,10 @@ pub enum Operation<'a> {
     LSeek(LSeekIn),
     CopyFileRange(CopyFileRangeIn),
     SyncFs,
+    IoCtl {
+        args: IoctlIn,
+        data: &'a [u8],
+    },
     /// A valid opcode no server of ours takes part in; its answer is `ENOSYS`.
     Unsupported(Opcode),
 }
@@ -313,6 +317,10 @@ fn parse_operation(opcode: Opcode, mut parts: Parts<'_>, long_setxattr: bool) ->
         Opcode::LSeek => Op::LSeek(parts.take()?),
         Opcode::CopyFileRange | Opcode::CopyFileRange64 => Op::CopyFileRange(parts.take()?),
         Opcode::SyncFs => Op::SyncFs,
+        Opcode::IoCtl => {
+            let args: IoctlIn = parts.take()?;
+            Op::IoCtl { args, data: parts.rest().get(..args.in_size as usize)? }
+        }
         other => Op::Unsupported(other),
     })
 }

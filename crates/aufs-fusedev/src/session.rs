@@ -22,6 +22,9 @@ use crate::stats::Stats;
 use crate::transport::{InUse, Transport, WhyDevice, objection};
 use crate::uring::{self, Rings, RunningRings};
 
+/// The handling of one request, put off.
+pub type Deferred = Box<dyn FnOnce(&dyn Handler) + Send>;
+
 /// What a file system does with requests.
 pub trait Handler: Send + Sync + 'static {
     /// Answers `request` by `responder`, now or later, from whatever thread.
@@ -29,6 +32,14 @@ pub trait Handler: Send + Sync + 'static {
     /// The thread that calls takes no further request until this returns, so what takes long
     /// belongs into another thread. INTERRUPT never comes here: see [`Interrupts`].
     fn handle(&self, request: &Request<'_>, responder: Responder);
+
+    /// Whether [`Handler::handle`] would have to wait before it takes a request.
+    fn is_closed(&self) -> bool {
+        false
+    }
+
+    /// Runs `job`, which handles a request, in another thread that may wait for that.
+    fn defer(&self, job: Deferred);
 }
 
 /// Why there is no conversation.
@@ -319,6 +330,13 @@ impl Reader {
 
     fn dispatch(&self, handler: &dyn Handler, header: &InHeader, rest: &[u8]) {
         let responder = Responder::by_device(&self.channel, header, self.dispatcher.stats());
+        // What is to be forgotten must still be heard while others wait.
+        if handler.is_closed() && responder.opcode().has_reply() {
+            let (dispatcher, header, rest) = (self.dispatcher.clone(), *header, rest.to_vec());
+            return handler.defer(Box::new(move |handler| {
+                dispatcher.dispatch(handler, &header, Parts::Joined(&rest), responder);
+            }));
+        }
         self.dispatcher.dispatch(handler, header, Parts::Joined(rest), responder);
     }
 }

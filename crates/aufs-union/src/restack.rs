@@ -21,7 +21,7 @@ use crate::branch::{BranchIndex, BranchPerm, BranchSpec};
 use crate::error::{Outcome, UnionError, UnionErrorKind};
 use crate::handles;
 use crate::node::Node;
-use crate::restack_plan::Plan;
+use crate::restack_plan::{KeptDir, Plan};
 use crate::stack::Branch;
 use crate::union::{Union, open_branch};
 use crate::writable::{OpenUnionError, Writable};
@@ -180,7 +180,7 @@ pub(crate) struct Target {
 
 impl Target {
     pub(crate) fn honors_whiteouts(&self, key: BranchIndex) -> bool {
-        self.branches.iter().any(|it| *it == (key, true))
+        self.branches.contains(&(key, true))
     }
 }
 
@@ -403,7 +403,7 @@ impl Union {
 
     /// Brings every node that is affected to where it is now.
     fn apply(&self, plan: Plan, held: HashMap<u64, Arc<OwnedFd>>, target: &Target, done: &mut Restacked) {
-        for (dir, branches, host) in plan.dirs {
+        for KeptDir { dir, branches, host } in plan.dirs {
             let Ok(mut state) = dir.lock_dir() else { continue };
             let Some(&top) = branches.first() else { continue };
             dir.keep_handles(|it| branches.contains(&it));

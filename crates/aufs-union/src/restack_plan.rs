@@ -21,11 +21,21 @@ use crate::resolve::{Held, HeldEntry, Merge, Shown};
 use crate::restack::{RestackError, Target};
 use crate::union::Union;
 
+/// A directory that stays.
+#[derive(Debug)]
+pub(crate) struct KeptDir {
+    pub(crate) dir: Arc<Node>,
+    /// Its branches afterwards.
+    pub(crate) branches: Vec<BranchIndex>,
+    /// What the host calls its topmost part then.
+    pub(crate) host: (u64, u64),
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
-    /// Directories that stay, with their branches and what the host calls the topmost part.
-    pub(crate) dirs: Vec<(Arc<Node>, Vec<BranchIndex>, (u64, u64))>,
+    /// Directories that stay.
+    pub(crate) dirs: Vec<KeptDir>,
     /// Files that keep their names.
     pub(crate) files: Vec<Arc<Node>>,
     /// Names that lead elsewhere, or nowhere, by directory; with the node they led to.
@@ -90,7 +100,7 @@ impl Plan {
         }
         let top = branches.first().copied().ok_or(crate::error::UnionErrorKind::NotFound)?;
         let stat = Entry::Held(union.dir_handle(dir, top)?.as_fd()).stat()?;
-        self.dirs.push((Arc::clone(dir), branches, (stat.st_dev, stat.st_ino)));
+        self.dirs.push(KeptDir { dir: Arc::clone(dir), branches, host: (stat.st_dev, stat.st_ino) });
         self.stale.push((Arc::clone(dir), stale.into_iter().collect()));
         Ok(())
     }

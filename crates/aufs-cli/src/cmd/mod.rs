@@ -8,6 +8,7 @@ use nix::errno::Errno;
 
 use crate::exit::Exit;
 
+pub mod branch;
 pub mod detect;
 pub mod mount;
 pub mod serve;
@@ -79,6 +80,8 @@ pub fn exit_of(error: &anyhow::Error) -> Exit {
         exit_of_class(error.kind.class())
     } else if let Some(error) = error.downcast_ref::<ServeError>() {
         error.exit
+    } else if let Some(error) = error.downcast_ref::<branch::ChangeError>() {
+        error.exit()
     } else if error.is::<OptionError>() || error.is::<UsageError>() {
         Exit::Usage
     } else {

@@ -167,6 +167,8 @@ pub enum NotifyCode {
     Delete = 6,
     /// All names are outdated.
     IncEpoch = 8,
+    /// Nodes that nobody uses are to be forgotten.
+    Prune = 9,
 }
 
 #[cfg(test)]

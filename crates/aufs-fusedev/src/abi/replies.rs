@@ -188,6 +188,22 @@ layouts! {
         flags: u32,
     }
 
+    /// IOCTL; what it returns follows.
+    IoctlOut {
+        /// What `ioctl(2)` returns.
+        result: i32,
+        flags: u32,
+        in_iovs: u32,
+        out_iovs: u32,
+    }
+
+    /// What comes before the numbers of a prune notification.
+    NotifyPruneOut {
+        count: u32,
+        padding: u32,
+        spare: u64,
+    }
+
     /// Notification: a name is gone; the name and a zero byte follow.
     NotifyDeleteOut {
         parent: u64,
@@ -218,6 +234,8 @@ mod tests {
             ("inval inode", size_of::<NotifyInvalInodeOut>(), 24),
             ("inval entry", size_of::<NotifyInvalEntryOut>(), 16),
             ("delete", size_of::<NotifyDeleteOut>(), 24),
+            ("prune", size_of::<NotifyPruneOut>(), 16),
+            ("ioctl", size_of::<IoctlOut>(), 16),
         ] {
             assert_eq!(size, expected, "{name}");
         }

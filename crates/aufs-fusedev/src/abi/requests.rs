@@ -50,6 +50,16 @@ layouts! {
         unused: [u32; 11],
     }
 
+    /// IOCTL; what it is given follows.
+    IoctlIn {
+        fh: u64,
+        flags: u32,
+        cmd: u32,
+        arg: u64,
+        in_size: u32,
+        out_size: u32,
+    }
+
     /// FORGET.
     ForgetIn {
         nlookup: u64,

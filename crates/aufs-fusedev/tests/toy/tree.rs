@@ -14,7 +14,7 @@ use aufs_fusedev::interrupts::Interrupts;
 use aufs_fusedev::listing::{Listed, Listing};
 use aufs_fusedev::reply::Responder;
 use aufs_fusedev::request::{Operation, Request};
-use aufs_fusedev::session::Handler;
+use aufs_fusedev::session::{Deferred, Handler};
 use parking_lot::Mutex;
 use rustix::io::Errno;
 use zerocopy::FromZeros;
@@ -205,6 +205,10 @@ fn opened(flags: OpenedFlags) -> OpenOut {
 }
 
 impl Handler for Toy {
+    fn defer(&self, job: Deferred) {
+        job(self);
+    }
+
     fn handle(&self, request: &Request<'_>, responder: Responder) {
         let direct = OpenedFlags::DIRECT_IO | OpenedFlags::NO_FLUSH;
         match request.operation {
