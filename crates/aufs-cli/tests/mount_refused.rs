@@ -87,7 +87,7 @@ fn each_refusal_names_the_thing_and_the_remedy() {
         (
             &["mount", "-o", "br:@/u,add:1:@/l1=ro", "@/m"],
             USAGE,
-            "option add:1:@/l1=ro: branches of a live mount cannot change; unmount, then mount the new list with br:",
+            "option add:1:@/l1=ro: not an option of a mount; aufs branch changes the branches of a live one",
         ),
         (
             &["mount", "@/m"],

@@ -144,7 +144,7 @@ fn mistakes_name_the_word_and_the_remedy() {
         ),
         (
             "append:/x=ro",
-            "option append:/x=ro: branches of a live mount cannot change; unmount, then mount the new list with br:",
+            "option append:/x=ro: not an option of a mount; aufs branch changes the branches of a live one",
         ),
         ("upperdir=/u,upperdir=/v", "option upperdir=/v: given twice; give it once"),
         ("upperdir=/u", "option upperdir=: needs lowerdir= as well; for one branch alone use br:PATH=rw"),

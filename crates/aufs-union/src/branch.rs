@@ -8,7 +8,7 @@ use std::str::FromStr;
 ///
 /// It stays the branch's own while others come and go, and is never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BranchIndex(pub(crate) u32);
+pub struct BranchIndex(pub u32);
 
 /// How a branch may be used, as written in `br:/path=PERM`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -73,7 +73,7 @@ pub enum OptionErrorKind {
     #[error("not offered; the permissions of the topmost branch always decide (dirperm1)")]
     NoDirPerm1,
     /// Adding or removing branches of a live mount is not offered.
-    #[error("branches of a live mount cannot change; unmount, then mount the new list with br:")]
+    #[error("not an option of a mount; aufs branch changes the branches of a live one")]
     LiveBranches,
     /// A directory option came twice.
     #[error("given twice; give it once")]
