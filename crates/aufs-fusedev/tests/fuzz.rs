@@ -8,8 +8,8 @@ use aufs_fusedev::abi::opcode::Opcode;
 use aufs_fusedev::abi::replies::{Dirent, EntryOut};
 use aufs_fusedev::abi::requests::{
     BatchForgetIn, CopyFileRangeIn, CreateIn, FAllocateIn, FSyncIn, ForgetIn, ForgetOne, GetAttrIn,
-    GetXattrIn, InHeader, InitIn, InterruptIn, LSeekIn, LinkIn, MkDirIn, MkNodIn, OpenIn, ReadIn, ReleaseIn,
-    Rename2In, RenameIn, SetAttrIn, SetXattrIn, SetXattrShortIn, StatxIn, WriteIn,
+    GetXattrIn, InHeader, InitIn, InterruptIn, IoctlIn, LSeekIn, LinkIn, MkDirIn, MkNodIn, OpenIn, ReadIn,
+    ReleaseIn, Rename2In, RenameIn, SetAttrIn, SetXattrIn, SetXattrShortIn, StatxIn, WriteIn,
 };
 use aufs_fusedev::listing::{Full, Listed, Listing};
 use aufs_fusedev::request::{Operation, ParseError, Parts, Request, parse_header};
@@ -47,12 +47,13 @@ impl Whole {
         rest.reserve(1);
         let data = &data[..data.len() - data.len() % size_of::<ForgetOne>()];
         let (counted_at, count) = match opcode {
+            Opcode::IoCtl => (std::mem::offset_of!(IoctlIn, in_size), data.len()),
             Opcode::Write => (std::mem::offset_of!(WriteIn, size), data.len()),
             Opcode::SetXattr => (0, data.len()),
             Opcode::BatchForget => (0, data.len() / size_of::<ForgetOne>()),
             _ => (0, 0),
         };
-        if matches!(opcode, Opcode::Write | Opcode::SetXattr | Opcode::BatchForget) {
+        if matches!(opcode, Opcode::Write | Opcode::SetXattr | Opcode::BatchForget | Opcode::IoCtl) {
             structure[counted_at..counted_at + 4]
                 .copy_from_slice(&u32::try_from(count).unwrap().to_ne_bytes());
             rest.extend_from_slice(data);
@@ -102,6 +103,7 @@ fn structure_len_bytes(opcode: Opcode, is_long: bool) -> usize {
         Opcode::Interrupt => size_of::<InterruptIn>(),
         Opcode::FAllocate => size_of::<FAllocateIn>(),
         Opcode::LSeek => size_of::<LSeekIn>(),
+        Opcode::IoCtl => size_of::<IoctlIn>(),
         Opcode::CopyFileRange | Opcode::CopyFileRange64 => size_of::<CopyFileRangeIn>(),
         _ => 0,
     }
@@ -152,6 +154,9 @@ fn check_parsed(request: &Request<'_>) {
     assert!(names_in(&request.operation).iter().all(|it| !it.contains(&0)));
     if let Operation::Write { args, data } = request.operation {
         assert_eq!(data.len(), args.size as usize);
+    }
+    if let Operation::IoCtl { args, data } = request.operation {
+        assert_eq!(data.len(), args.in_size as usize);
     }
 }
 
