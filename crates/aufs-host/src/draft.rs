@@ -17,6 +17,9 @@ use crate::errno::errno_of;
 
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 
+/// Permission bits a draft starts with: not those that chown and writing clear.
+const KEPT_BITS: u32 = 0o1777;
+
 /// An unfinished entry; removed unless published.
 #[derive(Debug)]
 pub struct Draft<'a> {
@@ -53,7 +56,7 @@ impl<'a> Draft<'a> {
     ///
     /// What `openat(2)` reports; `ENOSPC` and `EROFS` are the usual ones.
     pub fn file(dir: BorrowedFd<'a>, mode: u32) -> io::Result<Self> {
-        let mode = mode & 0o777;
+        let mode = mode & KEPT_BITS;
         let kind = if let Some(file) = nameless_file(dir, mode)? {
             Kind::Nameless(file)
         } else {
@@ -70,7 +73,7 @@ impl<'a> Draft<'a> {
     ///
     /// What `mkdirat(2)`, `symlinkat(2)`, `mknodat(2)` report; `EPERM` for devices without privilege.
     pub fn special(dir: BorrowedFd<'a>, what: Special<'_>, mode: u32) -> io::Result<Self> {
-        let mode = Mode::from_raw_mode(mode & 0o777);
+        let mode = Mode::from_raw_mode(mode & KEPT_BITS);
         let name = fresh_name();
         match what {
             Special::Directory => fs::mkdirat(dir, &name, mode)?,
@@ -93,6 +96,18 @@ impl<'a> Draft<'a> {
         match &self.kind {
             Kind::Nameless(file) | Kind::NamedFile(file, _) => Some(file),
             Kind::Named(_) => None,
+        }
+    }
+
+    /// Opens a directory draft.
+    ///
+    /// # Errors
+    ///
+    /// `ENOTDIR` when it is none; else what `openat(2)` reports.
+    pub fn open_directory(&self) -> io::Result<OwnedFd> {
+        match &self.kind {
+            Kind::Named(name) => open_directory(self.dir, name),
+            Kind::Nameless(_) | Kind::NamedFile(..) => Err(Errno::NOTDIR),
         }
     }
 

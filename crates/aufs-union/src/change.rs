@@ -42,14 +42,23 @@ impl Union {
     }
 
     fn change(&self, node: &Arc<Node>, open: Option<&OpenFile>, change: &SetAttr) -> Outcome<Attr> {
-        let keep = change.len_bytes.map_or(Keep::All, Keep::First);
-        self.copy_node_up(node, keep)?;
+        let is_dir = node.file_type() == FileType::Directory;
+        let is_copied = if is_dir {
+            self.ensure_dir_up(node)?;
+            false
+        } else {
+            self.copy_changed(node, change, &|| false)?.is_some()
+        };
         if change.len_bytes.is_some() {
             node.diverge();
         }
+        if is_copied {
+            let stat = self.on_entry(node, |_, entry| Ok(stat_changed(entry)?))?;
+            return Ok(self.attr_of(node, &stat));
+        }
         let by_entry = |entry: Entry<'_>| -> Outcome<Stat> {
             apply(entry, change)?;
-            Ok(entry.stat()?)
+            Ok(stat_changed(entry)?)
         };
         let stat = match open.and_then(|it| it.ready_to_change(node)) {
             Some(file) => by_entry(Entry::Open(file.as_fd()))?,
@@ -62,7 +71,7 @@ impl Union {
                 None => by_entry(entry),
             })?,
         };
-        if node.file_type() == FileType::Directory {
+        if is_dir {
             node.lock_dir()?.passes_group = None;
         }
         Ok(self.attr_of(node, &stat))
@@ -219,8 +228,8 @@ impl Union {
     }
 }
 
-/// Owner first, as it clears set-id bits; length before times, as it moves them.
-fn apply(entry: Entry<'_>, change: &SetAttr) -> Outcome<()> {
+/// Applies `change`: owner first, as it clears set-id bits; length before times, as it moves them.
+pub(crate) fn apply(entry: Entry<'_>, change: &SetAttr) -> Outcome<()> {
     if change.uid.is_some() || change.gid.is_some() {
         entry.chown(change.uid, change.gid)?;
     }
@@ -237,6 +246,11 @@ fn apply(entry: Entry<'_>, change: &SetAttr) -> Outcome<()> {
         })?;
     }
     Ok(())
+}
+
+/// Asks for attributes after a change, twice if need be: the change is made, so an error would be wrong.
+fn stat_changed(entry: Entry<'_>) -> rustix::io::Result<Stat> {
+    entry.stat().or_else(|_| entry.stat())
 }
 
 /// Returns `mode` as a write by an ordinary user leaves it; asks about the group only where that matters.

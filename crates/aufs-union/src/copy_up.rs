@@ -18,7 +18,9 @@ use rustix::fs::{self, FileType, OFlags, Stat, Timespec, Timestamps};
 use rustix::io::{self, Errno};
 use tracing::{debug, warn};
 
+use crate::attr::SetAttr;
 use crate::branch::BranchIndex;
+use crate::change;
 use crate::error::{During, Outcome, UnionError, UnionErrorKind};
 use crate::node::Node;
 use crate::pseudo_link::Origin;
@@ -97,7 +99,18 @@ impl Union {
         keep: Keep,
         is_abandoned: Abandoned<'_>,
     ) -> Result<Option<CopiedFile>, UnionError> {
-        self.make_copy(node, keep, is_abandoned).during_on("copy up", node)
+        self.make_copy(node, keep, is_abandoned, |_| Ok(())).during_on("copy up", node)
+    }
+
+    /// As [`Union::copy_file_up`]; a copy that is made has the change before it shows.
+    pub(crate) fn copy_changed(
+        &self,
+        node: &Arc<Node>,
+        change: &SetAttr,
+        is_abandoned: Abandoned<'_>,
+    ) -> Outcome<Option<CopiedFile>> {
+        let keep = change.len_bytes.map_or(Keep::All, Keep::First);
+        self.make_copy(node, keep, is_abandoned, |draft| change::apply(draft, change))
     }
 
     /// Whether a copy of `node` will most likely share its blocks, and so take no time for its bytes.
@@ -112,14 +125,16 @@ impl Union {
                 other => other,
             };
         }
-        Ok(self.make_copy(node, keep, &|| false)?.is_some())
+        Ok(self.make_copy(node, keep, &|| false, |_| Ok(()))?.is_some())
     }
 
+    /// Copies up what is no directory; `change` has the last word about the copy before it shows.
     fn make_copy(
         &self,
         node: &Arc<Node>,
         keep: Keep,
         is_abandoned: Abandoned<'_>,
+        change: impl FnOnce(Entry<'_>) -> Outcome<()>,
     ) -> Outcome<Option<CopiedFile>> {
         let target = self.writable()?.index;
         if node.branch() == target {
@@ -151,6 +166,11 @@ impl Union {
             phases.attributes_ns = stopwatch.lap_ns();
             (copy, stat, None)
         };
+        change(copy.draft.entry())?;
+        if let Some(file) = copy.draft.as_file().filter(|_| self.sync) {
+            fs::fsync(file)?;
+        }
+        phases.attributes_ns += stopwatch.lap_ns();
         let len_bytes = if method.is_some() { keep.of(stat.st_size.cast_unsigned()) } else { 0 };
         let counted = self.own_link_count(node);
         let has_name = node.spot.read().primary().is_some();
@@ -286,9 +306,6 @@ impl Union {
         let method = self.copy_bytes((source, stat), (target, &made), keep, is_abandoned)?;
         phases.data_ns = stopwatch.lap_ns();
         let has_xattrs = self.copy_attributes(Entry::Open(source.as_fd()), stat, draft.entry(), &made)?;
-        if self.sync {
-            fs::fsync(target)?;
-        }
         phases.attributes_ns = stopwatch.lap_ns();
         Ok((Copy { draft, made, has_xattrs, pseudo_link: None }, method))
     }

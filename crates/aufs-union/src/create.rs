@@ -3,23 +3,25 @@
 //! A new entry is published before the whiteout it replaces goes: in one
 //! branch the name beats its marker, so a crash in between changes nothing.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use aufs_host::draft::nameless_file;
-use aufs_host::entry::{Entry, open_directory};
+use aufs_host::draft::{Draft, Special, nameless_file};
+use aufs_host::entry::Entry;
 use aufs_host::xattr;
 use parking_lot::MutexGuard;
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RenameFlags, Stat};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::{self, Errno};
+use tracing::warn;
 
 use crate::attr::Creator;
+use crate::branch::BranchIndex;
 use crate::error::{During, Outcome, UnionError, UnionErrorKind};
 use crate::facts::{has_marker, shown};
 use crate::gather::Reach;
+use crate::heir::{DEFAULT_ACL, Heir};
 use crate::lookup::Found;
 use crate::marker;
 use crate::names;
@@ -50,8 +52,6 @@ pub enum New<'a> {
 
 /// What a creation adds to the lookups after which a directory gets its index.
 const CREATE_COUNTS_AS_PROBES: u32 = 4;
-
-static COUNTER: AtomicU64 = AtomicU64::new(0);
 
 impl Union {
     /// Creates the regular file `name` and opens it for reading and writing.
@@ -84,10 +84,10 @@ impl Union {
         let file = if self.is_ours(creator) {
             self.with_room(|| create_named(&place.parent, name, mode))?
         } else {
-            let group = self.group_of_new(&mut place.state, &place.parent, creator)?;
-            self.with_room(|| publish_file(&place.parent, name, mode, creator.uid, group))?
+            self.publish_file(&mut place, name, mode, creator)?
         };
-        let stat = fs::fstat(&file)?;
+        let stat =
+            fs::fstat(&file).or_else(|errno| take_back(&place.parent, name, AtFlags::empty(), errno))?;
         let found = self.settle(dir, name, &stat, &mut place)?;
         Ok((found, file))
     }
@@ -119,31 +119,69 @@ impl Union {
             New::Symlink(target) => New::Symlink(target),
         };
         let is_hiding = (place.has_marker || self.always_opaque) && matches!(what, New::Directory(_));
-        let root = &self.branch(self.writable()?.index)?.root;
-        if self.is_ours(creator) {
+        if self.is_ours(creator) && !is_hiding {
             make(&place.parent, name, what)?;
         } else {
-            let group = self.group_of_new(&mut place.state, &place.parent, creator)?;
-            let draft = draft_name();
-            make(&place.parent, &draft, what)?;
-            let entry = Entry::At(place.parent.as_fd(), &draft);
-            let mode = if let New::Node(mode, _) = what { mode } else { 0 };
-            let published = give_owner(entry, creator.uid, group, mode).and_then(|()| {
-                fs::renameat_with(&place.parent, &draft, &place.parent, name, RenameFlags::NOREPLACE)
-            });
-            if let Err(errno) = published {
-                let flags =
-                    if matches!(what, New::Directory(_)) { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-                fs::unlinkat(&place.parent, &draft, flags)?;
-                return Err(errno.into());
-            }
+            self.publish_entry(&mut place, name, what, creator, is_hiding)?;
         }
-        if is_hiding {
-            // The marker beside the new directory hides what lies below until this one does.
-            marker::put_opaque(root, &open_directory(&place.parent, name)?)?;
-        }
-        let stat = Entry::At(place.parent.as_fd(), name).stat()?;
+        let flags = if matches!(what, New::Directory(_)) { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+        let stat = Entry::At(place.parent.as_fd(), name)
+            .stat()
+            .or_else(|errno| take_back(&place.parent, name, flags, errno))?;
         self.settle(dir, name, &stat, &mut place)
+    }
+
+    /// Makes an entry that takes several steps out of sight, and gives it its name with the last.
+    fn publish_entry(
+        &self,
+        place: &mut Place<'_>,
+        name: &OsStr,
+        what: New<'_>,
+        creator: Creator,
+        is_hiding: bool,
+    ) -> Outcome<()> {
+        let writable = self.writable()?;
+        let group = self.group_of_new(&mut place.state, &place.parent, creator)?;
+        let heir = self.heir_of(place)?;
+        let drafts = heir.as_ref().map_or(writable.drafts.as_fd(), Heir::as_fd);
+        let (special, mode) = match what {
+            New::Directory(mode) => (Special::Directory, mode),
+            New::Symlink(target) => (Special::Symlink(target), 0),
+            New::Node(mode, device) => (Special::Node(FileType::from_raw_mode(mode), device), mode),
+        };
+        let mut draft = Draft::special(drafts, special, mode)?;
+        if is_hiding {
+            let root = &self.branch(writable.index)?.root;
+            marker::put_opaque(root, &self.with_room(|| draft.open_directory())?)?;
+        }
+        if !self.is_ours(creator) {
+            let set_id = if let New::Node(mode, _) = what { mode } else { 0 };
+            give_owner(draft.entry(), creator.uid, group, set_id)?;
+        }
+        Ok(draft.publish(&place.parent, name)?)
+    }
+
+    /// Creates a regular file that has its owner before it has its name.
+    fn publish_file(
+        &self,
+        place: &mut Place<'_>,
+        name: &OsStr,
+        mode: u32,
+        creator: Creator,
+    ) -> Outcome<File> {
+        let group = self.group_of_new(&mut place.state, &place.parent, creator)?;
+        if let Some(file) = self.with_room(|| nameless_file(&place.parent, mode))? {
+            let entry = Entry::Open(file.as_fd());
+            give_owner(entry, creator.uid, group, mode)?;
+            entry.link(&place.parent, name)?;
+            return Ok(file);
+        }
+        let heir = self.heir_of(place)?;
+        let drafts = heir.as_ref().map_or(self.writable()?.drafts.as_fd(), Heir::as_fd);
+        let mut draft = self.with_room(|| Draft::file(drafts, mode))?;
+        give_owner(draft.entry(), creator.uid, group, mode)?;
+        draft.publish(&place.parent, name)?;
+        draft.into_published().ok_or(UnionErrorKind::Stale)
     }
 
     /// Gives `node` one more name.
@@ -167,16 +205,18 @@ impl Union {
         let attr = {
             let mut spot = node.spot.write();
             self.link_bytes(&spot, &place.parent, name)?;
+            let stat = Entry::At(place.parent.as_fd(), name)
+                .stat()
+                .or_else(|errno| take_back(&place.parent, name, AtFlags::empty(), errno))?;
             spot.held = None;
             spot.names.push(Name { dir: Arc::clone(dir), name: shared_name.clone(), branch: target });
-            let stat = Entry::At(place.parent.as_fd(), name).stat()?;
             self.remember_linked(&stat, node);
             self.note_new_link(node);
             drop(spot);
             self.attr_of(node, &stat)
         };
         place.state.index.adopt(&shared_name, node);
-        self.unmark(name, &mut place, node)?;
+        self.unmark(name, &mut place, node, target);
         Ok(Found { node: Arc::clone(node), attr })
     }
 
@@ -231,7 +271,7 @@ impl Union {
             inside.default_acl = place.state.default_acl.filter(|has_one| !has_one); // It would be inherited.
         }
         place.state.index.adopt(&shared_name, &node);
-        self.unmark(name, place, &node)?;
+        self.unmark(name, place, &node, target);
         let attr = self.attr_of(&node, stat);
         Ok(Found { node, attr })
     }
@@ -245,14 +285,25 @@ impl Union {
         Arc::new(Node::new(self.next_id(), ino, file_type, spot, branches))
     }
 
-    fn unmark(&self, name: &OsStr, place: &mut Place<'_>, node: &Arc<Node>) -> Outcome<()> {
-        let target = self.writable()?.index;
+    /// Notes the new entry, and drops the whiteout it replaces.
+    fn unmark(&self, name: &OsStr, place: &mut Place<'_>, node: &Arc<Node>, target: BranchIndex) {
         Self::note(&mut place.state, |index| index.put_entry(name, target, node.file_type(), node.ino()));
         if place.has_marker {
-            marker::remove_whiteout(&place.parent, name)?;
-            Self::note(&mut place.state, |index| index.take_marker(name, target));
+            Self::drop_marker(&mut place.state, &place.parent, name, target);
         }
-        Ok(())
+    }
+
+    /// Removes a whiteout beside its own name, which means nothing there: failing to is no error.
+    pub(crate) fn drop_marker(
+        state: &mut MutexGuard<'_, DirState>,
+        parent: &OwnedFd,
+        name: &OsStr,
+        target: BranchIndex,
+    ) {
+        match marker::remove_whiteout(parent, name) {
+            Ok(()) => Self::note(state, |index| index.take_marker(name, target)),
+            Err(errno) => warn!(?name, %errno, "a whiteout stays beside the entry that replaced it"),
+        }
     }
 
     /// Applies the mask, unless the directory's default ACL is to decide instead.
@@ -267,8 +318,7 @@ impl Union {
             Some(known) if !self.revalidate => known,
             _ if self.no_xattrs => false,
             _ => {
-                let name = OsStr::new("system.posix_acl_default");
-                let found = match xattr::get(Entry::Held(parent.as_fd()), name) {
+                let found = match xattr::get(Entry::Held(parent.as_fd()), OsStr::new(DEFAULT_ACL)) {
                     Err(Errno::OPNOTSUPP) => false,
                     other => other?.is_some(),
                 };
@@ -301,22 +351,17 @@ impl Union {
     }
 }
 
-/// Creates a regular file that has its owner before it has its name.
-fn publish_file(parent: &OwnedFd, name: &OsStr, mode: u32, uid: u32, group: Option<u32>) -> io::Result<File> {
-    if let Some(file) = nameless_file(parent, mode)? {
-        let entry = Entry::Open(file.as_fd());
-        give_owner(entry, uid, group, mode)?;
-        entry.link(parent, name)?;
-        return Ok(file);
-    }
-    let file = create_named(parent, name, mode)?;
-    give_owner(Entry::Open(file.as_fd()), uid, group, mode)?;
-    Ok(file)
-}
-
 fn create_named(parent: &OwnedFd, name: &OsStr, mode: u32) -> io::Result<File> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     Ok(File::from(fs::openat(parent, name, flags, Mode::from_raw_mode(mode))?))
+}
+
+/// Removes a new entry again that nothing can be told of, so that the error its creator gets is true.
+fn take_back<T>(parent: &OwnedFd, name: &OsStr, flags: AtFlags, errno: Errno) -> io::Result<T> {
+    if let Err(left) = fs::unlinkat(parent, name, flags) {
+        warn!(?name, errno = %left, "a new entry whose creation failed stays");
+    }
+    Err(errno)
 }
 
 fn make(parent: &OwnedFd, name: &OsStr, what: New<'_>) -> Outcome<()> {
@@ -345,10 +390,4 @@ pub(crate) fn give_owner(entry: Entry<'_>, uid: u32, group: Option<u32>, mode: u
         entry.chmod(now | (mode & SET_ID))?;
     }
     Ok(())
-}
-
-/// A reserved name, so that a crash leaves nothing that shows.
-fn draft_name() -> OsString {
-    let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-    OsString::from(format!(".wh..wh.draft.{}.{number}", rustix::process::getpid()))
 }

@@ -19,6 +19,7 @@ mod file;
 mod file_name;
 mod gather;
 mod handles;
+mod heir;
 mod index;
 mod links;
 mod lookup;

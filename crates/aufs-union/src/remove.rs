@@ -7,6 +7,7 @@ use std::sync::Arc;
 use aufs_host::entry::{Entry, Removability};
 use rustix::fs::{self, AtFlags, OFlags};
 use rustix::io::Errno;
+use tracing::warn;
 
 use crate::branch::BranchIndex;
 use crate::error::{During, Outcome, UnionError, UnionErrorKind};
@@ -100,9 +101,8 @@ impl Union {
             return Ok(None);
         }
         let parent = self.dir_handle(dir, target)?;
-        self.put_marker_for(&mut state, &parent, name, removal)?;
         self.detach_file(dir, &mut state, &parent, name, &node, removal)?;
-        self.lost_name(&node, host_nlink)?;
+        self.lost_name(&node, host_nlink);
         Ok(Some(()))
     }
 
@@ -120,10 +120,11 @@ impl Union {
     }
 
     /// Notes that `node` lost a name; with the last one its pseudo-link goes too.
-    pub(crate) fn lost_name(&self, node: &Arc<Node>, host_nlink: u32) -> Outcome<()> {
-        match self.note_lost_link(node, host_nlink).and_then(|it| it.pseudo_link) {
-            Some((name, _)) => self.remove_pseudo_link(&name),
-            None => Ok(()),
+    pub(crate) fn lost_name(&self, node: &Arc<Node>, host_nlink: u32) {
+        if let Some((name, _)) = self.note_lost_link(node, host_nlink).and_then(|it| it.pseudo_link)
+            && let Err(error) = self.remove_pseudo_link(&name)
+        {
+            warn!(?name, %error, "a pseudo-link without a file stays until the next mount");
         }
     }
 
@@ -156,14 +157,22 @@ impl Union {
         {
             let mut spot = node.spot.write();
             let was_held = spot.held.is_some();
+            // Before the whiteout, after which there is no way back where nothing else is to be removed.
             self.keep_bytes(&mut spot, dir, name)?;
-            if removal.has_entry
-                && let Err(errno) = fs::unlinkat(parent, name, AtFlags::empty())
-            {
+            let removed = self.put_marker_for(state, parent, name, removal).and_then(|()| {
+                if removal.has_entry {
+                    fs::unlinkat(parent, name, AtFlags::empty())?;
+                }
+                Ok(())
+            });
+            if let Err(kind) = removed {
                 if !was_held {
                     spot.held = None;
                 }
-                return Err(errno.into());
+                if removal.needs_marker {
+                    Self::drop_marker(state, parent, name, target);
+                }
+                return Err(kind);
             }
             spot.forget_name(dir, name);
         }

@@ -209,40 +209,69 @@ impl Union {
         {
             return Ok(false);
         }
-        let old_parent = self.dir_handle(from.dir, writable)?;
-        let new_parent = self.dir_handle(to.dir, writable)?;
+        let parents = (self.dir_handle(from.dir, writable)?, self.dir_handle(to.dir, writable)?);
+        let was_held = target.is_some_and(|it| it.spot.read().held().is_some());
+        let new_name = locked.to().index.shared_name(to.name);
+        let own = Name { dir: Arc::clone(to.dir), name: new_name.clone(), branch: writable };
+        let moved =
+            self.publish_move(&mut locked, (from, to), source, target, &parents, (&old_held, &new_held), own);
+        let replaced_nlink = match moved {
+            Ok(nlink) => nlink,
+            Err(kind) => {
+                // Both names stay, so the replaced entry is to be found by its own again.
+                if let Some(target) = target.filter(|_| !was_held) {
+                    target.spot.write().held = None;
+                }
+                if removal(&old_held, writable).needs_marker {
+                    Self::drop_marker(&mut locked.from, &parents.0, from.name, writable);
+                }
+                return Err(kind);
+            }
+        };
+        self.after_move(&mut locked, from, to, &new_name, source, target)?;
+        if let Some(target) = target.filter(|_| !is_dir) {
+            self.lost_name(target, replaced_nlink);
+        }
+        // An empty directory may have left one when it was replaced.
+        if has_marker(&new_held, writable) || (is_dir && target.is_some()) {
+            Self::drop_marker(locked.to(), &parents.1, to.name, writable);
+        }
+        Ok(true)
+    }
+
+    /// Moves on the branch; returns how many names a replaced file had on a lower one.
+    #[expect(clippy::too_many_arguments, reason = "both ends of a move, as found under their locks")]
+    fn publish_move(
+        &self,
+        locked: &mut Locked<'_>,
+        (from, to): (End<'_>, End<'_>),
+        source: &Arc<Node>,
+        target: Option<&Arc<Node>>,
+        (old_parent, new_parent): &(Arc<OwnedFd>, Arc<OwnedFd>),
+        (old_held, new_held): (&HeldList, &HeldList),
+        own: Name,
+    ) -> Outcome<u32> {
+        let writable = self.writable()?.index;
         let root = &self.branch(writable)?.root;
         let mut replaced_nlink = 1;
-        if is_dir {
+        if source.file_type() == FileType::Directory {
             self.refuse_lower_entries(source)?;
             // At its new place nothing below may shine through.
-            if self.would_merge(&new_held, writable) || self.always_opaque {
+            if self.would_merge(new_held, writable) || self.always_opaque {
                 marker::put_opaque(root, &*self.dir_handle(source, writable)?)?;
             }
             if let Some(target) = target {
-                self.empty_target(target, locked.to(), to, &new_parent, &new_held)?;
+                self.empty_target(target, locked.to(), to, new_parent, new_held)?;
             }
         } else if let Some(target) = target {
             replaced_nlink = self.hold_before_replacing(target, to)?;
         }
-        self.put_marker_for(&mut locked.from, &old_parent, from.name, removal(&old_held, writable))?;
-        let new_name = locked.to().index.shared_name(to.name);
-        {
-            let mut spot = source.spot.write();
-            fs::renameat(&old_parent, from.name, &new_parent, to.name)?;
-            spot.forget_name(from.dir, from.name);
-            spot.names.push(Name { dir: Arc::clone(to.dir), name: new_name.clone(), branch: writable });
-        }
-        self.after_move(&mut locked, from, to, &new_name, source, target)?;
-        if let Some(target) = target.filter(|_| !is_dir) {
-            self.lost_name(target, replaced_nlink)?;
-        }
-        // An empty directory may have left one when it was replaced.
-        if has_marker(&new_held, writable) || (is_dir && target.is_some()) {
-            marker::remove_whiteout(&new_parent, to.name)?;
-            Self::note(locked.to(), |index| index.take_marker(to.name, writable));
-        }
-        Ok(true)
+        self.put_marker_for(&mut locked.from, old_parent, from.name, removal(old_held, writable))?;
+        let mut spot = source.spot.write();
+        fs::renameat(old_parent, from.name, new_parent, to.name)?;
+        spot.forget_name(from.dir, from.name);
+        spot.names.push(own);
+        Ok(replaced_nlink)
     }
 
     fn after_move(
