@@ -8,11 +8,11 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use aufs_host::draft::{Draft, Special, nameless_file};
+use aufs_host::draft::{Draft, Special, nameless_file, remove_tree};
 use aufs_host::entry::Entry;
 use aufs_host::xattr;
 use parking_lot::MutexGuard;
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{self, FileType, Mode, OFlags, Stat};
 use rustix::io::{self, Errno};
 use tracing::warn;
 
@@ -86,8 +86,7 @@ impl Union {
         } else {
             self.publish_file(&mut place, name, mode, creator)?
         };
-        let stat =
-            fs::fstat(&file).or_else(|errno| take_back(&place.parent, name, AtFlags::empty(), errno))?;
+        let stat = fs::fstat(&file).or_else(|errno| take_back(&place.parent, name, errno))?;
         let found = self.settle(dir, name, &stat, &mut place)?;
         Ok((found, file))
     }
@@ -124,10 +123,9 @@ impl Union {
         } else {
             self.publish_entry(&mut place, name, what, creator, is_hiding)?;
         }
-        let flags = if matches!(what, New::Directory(_)) { AtFlags::REMOVEDIR } else { AtFlags::empty() };
         let stat = Entry::At(place.parent.as_fd(), name)
             .stat()
-            .or_else(|errno| take_back(&place.parent, name, flags, errno))?;
+            .or_else(|errno| take_back(&place.parent, name, errno))?;
         self.settle(dir, name, &stat, &mut place)
     }
 
@@ -207,7 +205,7 @@ impl Union {
             self.link_bytes(&spot, &place.parent, name)?;
             let stat = Entry::At(place.parent.as_fd(), name)
                 .stat()
-                .or_else(|errno| take_back(&place.parent, name, AtFlags::empty(), errno))?;
+                .or_else(|errno| take_back(&place.parent, name, errno))?;
             spot.held = None;
             spot.names.push(Name { dir: Arc::clone(dir), name: shared_name.clone(), branch: target });
             self.remember_linked(&stat, node);
@@ -357,8 +355,8 @@ fn create_named(parent: &OwnedFd, name: &OsStr, mode: u32) -> io::Result<File> {
 }
 
 /// Removes a new entry again that nothing can be told of, so that the error its creator gets is true.
-fn take_back<T>(parent: &OwnedFd, name: &OsStr, flags: AtFlags, errno: Errno) -> io::Result<T> {
-    if let Err(left) = fs::unlinkat(parent, name, flags) {
+fn take_back<T>(parent: &OwnedFd, name: &OsStr, errno: Errno) -> io::Result<T> {
+    if let Err(left) = remove_tree(parent, name) {
         warn!(?name, errno = %left, "a new entry whose creation failed stays");
     }
     Err(errno)
