@@ -46,6 +46,11 @@ suites *args: _suites
     cargo build --release --package aufs-cli --package suites
     "{{target}}/release/suites" --aufs "{{target}}/release/aufs" --bin "{{target}}/tools/bin" {{args}}
 
+# Let several processes work on a mount and on a plain copy of it, SECONDS in each data mode; a failure prints the SEED to give.
+stress seconds="60" seed="":
+    cargo build --package aufs-cli
+    AUFS_STRESS_SECONDS="{{seconds}}" {{ if seed == "" { "" } else { "AUFS_STRESS_SEED=" + seed } }} cargo test --quiet --package aufs-cli --test fuse_stress
+
 # Install the outside suites from crates.io.
 _suites:
     test -x "{{target}}/tools/bin/pjdfstest" || cargo install --quiet --locked --version "=0.2.2" --root "{{target}}/tools" pjdfstest >&2

@@ -3,6 +3,8 @@
 use std::fmt::{self, Debug};
 use std::path::Path;
 
+use serde_json::Value;
+
 use crate::compare::compare_trees;
 use crate::dump::{Since, dump};
 use crate::host_calls::HostCalls;
@@ -14,7 +16,7 @@ use crate::scenario::Tree;
 use crate::subject::{Outcome, Subject};
 
 /// What did not hold, with everything needed to see it.
-pub struct Failure(String);
+pub struct Failure(pub String);
 
 impl Debug for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -28,7 +30,8 @@ impl fmt::Display for Failure {
     }
 }
 
-fn told<E: Debug>(error: E) -> Failure {
+/// Turns an error of any kind into a failure.
+pub fn told<E: Debug>(error: E) -> Failure {
     Failure(format!("{error:?}"))
 }
 
@@ -203,7 +206,10 @@ pub fn shown<S: Subject>(subject: &mut S, links: Links) -> Outcome<Tree> {
         // Both sides made their entries at their own moment, and a copy-up into
         // a directory moves its time, as on kernel aufs.
         let is_dir = entry.kind.as_deref() == Some("dir");
-        entry.mtime.take_if(|time| is_dir || time.is_string());
+        entry.mtime = entry.mtime.take().filter(|_| !is_dir);
+        if entry.mtime.as_ref().is_some_and(Value::is_string) {
+            entry.mtime = Some(Value::from("not set by a call"));
+        }
         entry.attr = None;
     }
     Ok(tree)
@@ -213,7 +219,12 @@ fn lower_branches<S: Subject>(union: &mut S, count: usize) -> Outcome<Vec<Tree>>
     (1..count).map(|n| dump(union, &format!("@{n}"), &exact())).collect()
 }
 
-fn same(what: &str, wanted: &Tree, got: &Tree) -> Result<(), Failure> {
+/// Compares two trees.
+///
+/// # Errors
+///
+/// Every difference, a line each.
+pub fn same(what: &str, wanted: &Tree, got: &Tree) -> Result<(), Failure> {
     let mut found = Vec::new();
     compare_trees(what, wanted, got, &mut found);
     if found.is_empty() { Ok(()) } else { Err(Failure(found.join("\n"))) }

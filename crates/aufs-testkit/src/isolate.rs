@@ -32,7 +32,8 @@ use crate::replay::{self, Replayed};
 use crate::scenario::{Recorded, Scenario};
 use crate::subject::{Fault, Outcome, Subject};
 
-const BASE: &str = "AUFS_TESTKIT_BASE";
+/// In the environment of a process that plays a part: the directory with its orders.
+pub const BASE: &str = "AUFS_TESTKIT_BASE";
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Who answers the calls of a scenario.
@@ -141,6 +142,7 @@ pub fn take_role() -> Option<ExitCode> {
         "enter" => play_enter(),
         "init" => play_init(),
         "replay" => play_replay(&base),
+        "stress" => crate::stress::play(&base),
         _ => match role.strip_prefix("lock ") {
             Some(how) => return Some(play_lock(how)),
             None => Err(Fault::Broken(format!("unknown role {role}"))),
@@ -264,12 +266,22 @@ fn exit_code(status: ExitStatus) -> Outcome<ExitCode> {
     if status.success() { Ok(ExitCode::SUCCESS) } else { Err(Fault::Broken(status.to_string())) }
 }
 
-fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), KitError> {
+/// Writes `value` as JSON.
+///
+/// # Errors
+///
+/// The file cannot be written.
+pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), KitError> {
     let text = serde_json::to_vec(value).map_err(KitError::at("write", path))?;
     fs::write(path, text).map_err(KitError::at("write", path))
 }
 
-fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, KitError> {
+/// Reads a value that [`write_json`] wrote.
+///
+/// # Errors
+///
+/// The file cannot be read, or holds something else.
+pub fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, KitError> {
     let text = fs::read(path).map_err(KitError::at("read", path))?;
     serde_json::from_slice(&text).map_err(KitError::at("read", path))
 }

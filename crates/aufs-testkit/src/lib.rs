@@ -1,6 +1,7 @@
 //! Tree literals, scenario replay, reference model. Used from tests only.
 
 pub mod branches;
+pub mod calls;
 pub mod compare;
 pub mod direct;
 pub mod dump;
@@ -8,6 +9,7 @@ pub mod error;
 pub mod history;
 pub mod host_calls;
 pub mod isolate;
+pub mod kernel_calls;
 pub mod model;
 pub mod mounted;
 pub mod needs;
@@ -15,6 +17,7 @@ pub mod op;
 pub mod process;
 pub mod replay;
 pub mod scenario;
+pub mod stress;
 pub mod subject;
 pub mod text;
 pub mod tree;

@@ -299,6 +299,38 @@ pub enum Op {
     InBranch {
         path: String,
     },
+    /// Opens for writing, allocates or frees a range, closes.
+    Allocate {
+        path: String,
+        mode: u32,
+        off: u64,
+        length: u64,
+    },
+    /// `copy_file_range` between two files, or within one.
+    CopyRange {
+        src: String,
+        dst: String,
+        from: u64,
+        to: u64,
+        length: usize,
+    },
+    /// Stores through a shared mapping; `short` where the file ends before that.
+    MapWrite {
+        path: String,
+        off: usize,
+        data: String,
+    },
+    /// Makes a file without a name in `dir`, writes it, and links it.
+    Tmpfile {
+        dir: String,
+        dst: String,
+        data: String,
+    },
+    /// Sets the modification time alone.
+    Mtime {
+        path: String,
+        t: i64,
+    },
     /// Writes until `size` or an error.
     Fill {
         path: String,

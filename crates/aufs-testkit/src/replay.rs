@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 
 use crate::branches::device_of;
 use crate::dump::{Since, dump, join, kind_of, seen_from, snapshot_of};
+use crate::kernel_calls;
 use crate::op::Op;
 use crate::process::{self, Mapping};
-use crate::scenario::{Run, Scenario, StepResult, Tree};
+use crate::scenario::{BranchSetup, Run, Scenario, StepResult, Tree};
 use crate::subject::{Fault, Final, Outcome, Position, Subject};
 use crate::text::{bytes_of, name_of, text_of};
 
@@ -43,14 +44,7 @@ pub fn replay<S: Subject>(
     run: &Run,
     since: Since,
 ) -> Outcome<Replayed> {
-    let mut player = Player {
-        subject,
-        scenario,
-        since,
-        handles: HashMap::new(),
-        maps: HashMap::new(),
-        children: HashMap::new(),
-    };
+    let mut player = Player::new(subject, &scenario.branches, since);
     let mut got = Replayed::default();
     match player.play(run, &mut got) {
         Ok(()) => {}
@@ -79,33 +73,56 @@ pub fn start_of_scenario() -> i128 {
     i128::try_from(now.saturating_sub(Duration::from_secs(1)).as_nanos()).unwrap_or_default()
 }
 
-struct Player<'a, S: Subject> {
+/// Makes calls one by one, and keeps the files and maps that they open.
+#[derive(Debug)]
+pub struct Player<'a, S: Subject> {
     subject: &'a mut S,
-    scenario: &'a Scenario,
+    branches: &'a [BranchSetup],
     since: Since,
     handles: HashMap<String, S::Handle>,
     maps: HashMap<String, Mapping>,
     children: HashMap<String, std::process::Child>,
 }
 
-impl<S: Subject> Player<'_, S> {
+impl<'a, S: Subject> Player<'a, S> {
+    /// `branches` are those that `InBranch` asks about.
+    pub fn new(subject: &'a mut S, branches: &'a [BranchSetup], since: Since) -> Self {
+        Self {
+            subject,
+            branches,
+            since,
+            handles: HashMap::new(),
+            maps: HashMap::new(),
+            children: HashMap::new(),
+        }
+    }
+
+    /// Makes one call as user and group, or as root; a refusal is a result.
+    ///
+    /// # Errors
+    ///
+    /// Only [`Fault::Broken`] and [`Fault::Unsupported`].
+    pub fn step(&mut self, op: &Op, caller: Option<(u32, u32)>) -> Outcome<StepResult> {
+        if caller.is_some() {
+            self.subject.set_caller(caller)?;
+        }
+        let result = refused(self.apply(op));
+        if caller.is_some() {
+            self.subject.set_caller(None)?;
+        }
+        Ok(match result? {
+            Ok(ret) => StepResult { ret, err: None },
+            Err(name) => StepResult { ret: Value::Null, err: Some(name) },
+        })
+    }
+
     fn play(&mut self, run: &Run, got: &mut Replayed) -> Outcome<()> {
         got.mount_err = refused(self.subject.mount())?.err();
         if got.mount_err.is_some() && run.mount_err.is_none() {
             return Ok(());
         }
         for step in run.ops.iter().flatten() {
-            if step.caller.is_some() {
-                self.subject.set_caller(step.caller)?;
-            }
-            let result = refused(self.apply(&step.op));
-            if step.caller.is_some() {
-                self.subject.set_caller(None)?;
-            }
-            got.ops.push(match result? {
-                Ok(ret) => StepResult { ret, err: None },
-                Err(name) => StepResult { ret: Value::Null, err: Some(name) },
-            });
+            got.ops.push(self.step(&step.op, step.caller)?);
         }
         for (_, child) in self.children.drain() {
             process::kill(child)?;
@@ -228,7 +245,7 @@ impl<S: Subject> Player<'_, S> {
 
     fn in_branch(&mut self, path: &str) -> Outcome<Value> {
         let mut holding = Vec::new();
-        for branch in &self.scenario.branches {
+        for branch in self.branches {
             let at = join(&format!("@{}", branch.name), path);
             if refused(self.subject.stat(&at, Final::Itself))?.is_ok() {
                 holding.push(branch.name.clone());
@@ -254,20 +271,21 @@ fn apply_to_path<S: Subject>(on: &mut S, op: &Op, since: &Since) -> Outcome<Valu
             return Ok(refused(on.access(path, access))?.is_ok().into());
         }
         Op::ReadFile { path, n } => {
-            let mut handle = on.open(path, OFlags::RDONLY, Mode::empty())?;
+            let mut handle = on.open(path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty())?;
             return Ok(text_of(&on.read(&mut handle, n.unwrap_or(4096), Position::Current)?).into());
         }
         Op::WriteFile { path, data, mode } => {
-            let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY;
+            let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::NONBLOCK;
             let mut handle = on.open(path, flags, mode_or(mode.as_ref(), 0o644)?)?;
             return Ok(on.write(&mut handle, &bytes_of(data), Position::Current)?.into());
         }
         Op::AppendFile { path, data } => {
-            let mut handle = on.open(path, OFlags::WRONLY | OFlags::APPEND, Mode::empty())?;
+            let mut handle =
+                on.open(path, OFlags::WRONLY | OFlags::APPEND | OFlags::NONBLOCK, Mode::empty())?;
             return Ok(on.write(&mut handle, &bytes_of(data), Position::Current)?.into());
         }
         Op::Overwrite { path, data, off } => {
-            let mut handle = on.open(path, OFlags::WRONLY, Mode::empty())?;
+            let mut handle = on.open(path, OFlags::WRONLY | OFlags::NONBLOCK, Mode::empty())?;
             let at = Position::At(off.unwrap_or(0));
             return Ok(on.write(&mut handle, &bytes_of(data), at)?.into());
         }
@@ -281,6 +299,12 @@ fn apply_to_path<S: Subject>(on: &mut S, op: &Op, since: &Since) -> Outcome<Valu
             list_below(on, path, "", &mut found)?;
             found.sort();
             return Ok(found.into());
+        }
+        Op::CopyRange { src, dst, from, to, length } => {
+            return Ok(kernel_calls::copy_range(on, (src, *from), (dst, *to), *length)?.into());
+        }
+        Op::MapWrite { path, off, data } => {
+            return Ok(kernel_calls::map_write(on, path, *off, &bytes_of(data))?.into());
         }
         Op::Pathconf { path, name } if name == "PC_NAME_MAX" => return Ok(on.name_max(path)?.into()),
         Op::Fill { path, size } => return fill(on, path, *size),
@@ -301,6 +325,16 @@ fn change<S: Subject>(on: &mut S, op: &Op) -> Outcome<()> {
         Op::Chown { path, uid, gid } => on.chown(path, *uid, *gid, Final::Follow),
         Op::Lchown { path, uid, gid } => on.chown(path, *uid, *gid, Final::Itself),
         Op::Utimens { path, t } => on.utimens(path, *t),
+        Op::Mtime { path, t } => kernel_calls::set_mtime(on, path, *t),
+        Op::Allocate { path, mode, off, length } => {
+            let handle = on.open(path, OFlags::WRONLY | OFlags::NONBLOCK, Mode::empty())?;
+            on.fallocate(&handle, FallocateFlags::from_bits_retain(*mode), *off, *length)
+        }
+        Op::Tmpfile { dir, dst, data } => {
+            let mut handle = on.open(dir, OFlags::TMPFILE | OFlags::RDWR, Mode::from_raw_mode(0o640))?;
+            on.write(&mut handle, &bytes_of(data), Position::Current)?;
+            on.link_handle(&handle, dst)
+        }
         Op::Setxattr { path, name, value, flags } => {
             on.setxattr(path, name, &bytes_of(value), XattrFlags::from_bits_retain(flags.unwrap_or(0)))
         }

@@ -1,0 +1,86 @@
+//! Several processes work on a mount, and each call is also made on a plain copy: both must answer and look the same.
+//!
+//! `AUFS_STRESS_SECONDS` says for how long in each data mode; `AUFS_STRESS_SEED`
+//! says with which seed to begin, so that a failure can be played again.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant, SystemTime};
+
+use aufs_testkit::isolate::take_role;
+use aufs_testkit::mounted::Mounter;
+use aufs_testkit::needs::{Need, missing};
+use aufs_testkit::stress::{Plan, run};
+use libtest_mimic::{Arguments, Failed, Trial};
+use nix::mount::{MntFlags, umount2};
+
+/// Enough for some rounds in each mode; `just stress` gives it longer.
+const SECONDS: u64 = 8;
+
+fn main() -> ExitCode {
+    if let Some(code) = take_role() {
+        return code;
+    }
+    let mut arguments = Arguments::from_args();
+    // Each has as many processes as there are processors.
+    arguments.test_threads = Some(1);
+    let trials = ["passthrough", "noopen", "cached"]
+        .map(|mode| Trial::test(format!("fuse_root_stress_{mode}"), move || stress(mode)));
+    libtest_mimic::run(&arguments, trials.into()).exit_code()
+}
+
+fn stress(mode: &'static str) -> Result<(), Failed> {
+    if let Some(reason) = missing(&[Need::Root, Need::Fuse])? {
+        eprintln!("skipped: {reason}");
+        return Ok(());
+    }
+    let mounter = mounter(mode);
+    let end =
+        Instant::now() + Duration::from_secs(from_environment("AUFS_STRESS_SECONDS")?.unwrap_or(SECONDS));
+    let first = match from_environment("AUFS_STRESS_SEED")? {
+        Some(seed) => seed,
+        None => SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs() % 1_000_000 * 1000,
+    };
+    let mut rounds = 0;
+    while rounds == 0 || Instant::now() < end {
+        let plan = Plan { seed: first + rounds, workers: 3, calls: 400 };
+        let scratch = tempfile::tempdir()?;
+        let mounted = Detached(scratch.path().join("u"));
+        let result = run(scratch.path(), plan, &mounter);
+        drop(mounted);
+        if let Err(failure) = result {
+            return Err(format!("AUFS_STRESS_SEED={}, data={mode}: {failure}", plan.seed).into());
+        }
+        rounds += 1;
+    }
+    eprintln!("data={mode}: {rounds} rounds from AUFS_STRESS_SEED={first}");
+    Ok(())
+}
+
+fn from_environment(name: &str) -> Result<Option<u64>, Failed> {
+    match std::env::var(name) {
+        Ok(text) => Ok(Some(text.parse().map_err(|error| format!("{name}={text}: {error}"))?)),
+        Err(_) => Ok(None),
+    }
+}
+
+/// The data mode `passthrough` falls back to `noopen` where the kernel refuses it.
+fn mounter(mode: &str) -> Mounter {
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+    let program = env!("CARGO_BIN_EXE_aufs");
+    Mounter::Command {
+        mount: words(&[program, "mount", "-o", "{options}", "{mountpoint}"]),
+        unmount: words(&[program, "umount", "{mountpoint}"]),
+        extra_options: format!("data={}", if mode == "passthrough" { "auto" } else { mode }),
+    }
+}
+
+/// Takes down what a failed round left mounted, before its directory goes.
+#[derive(Debug)]
+struct Detached(PathBuf);
+
+impl Drop for Detached {
+    fn drop(&mut self) {
+        while umount2(&self.0, MntFlags::MNT_DETACH).is_ok() {}
+    }
+}
