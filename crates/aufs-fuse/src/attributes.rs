@@ -162,11 +162,13 @@ impl Served {
         }
     }
 
-    pub(crate) fn listxattr(&self, number: u64, size: u32, responder: Responder) {
+    /// The kernel refuses `trusted.` values to others than root, but leaves hiding the names to us.
+    pub(crate) fn listxattr(&self, number: u64, size: u32, caller: Caller, responder: Responder) {
         match self.shared.on_node(number, |node| self.shared.union().xattr_names(node)) {
             Ok(names) => {
                 let mut bytes = Vec::new();
-                for name in names {
+                let is_hidden = |name: &OsStr| caller.uid != 0 && name.as_bytes().starts_with(b"trusted.");
+                for name in names.iter().filter(|it| !is_hidden(it)) {
                     bytes.extend_from_slice(name.as_bytes());
                     bytes.push(0);
                 }

@@ -62,7 +62,7 @@ impl Handler for Served {
                 self.setxattr(number, name, value, *flags, *kills_sgid, it);
             }
             Operation::GetXattr { args, name } => self.getxattr(number, name, args.size, it),
-            Operation::ListXattr(args) => self.listxattr(number, args.size, it),
+            Operation::ListXattr(args) => self.listxattr(number, args.size, caller, it),
             Operation::RemoveXattr { name } => self.removexattr(number, name, it),
 
             Operation::Symlink { name, target } => self.symlink(number, name, target, caller, it),
