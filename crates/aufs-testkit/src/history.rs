@@ -206,7 +206,9 @@ pub fn shown<S: Subject>(subject: &mut S, links: Links) -> Outcome<Tree> {
         // Both sides made their entries at their own moment, and a copy-up into
         // a directory moves its time, as on kernel aufs.
         let is_dir = entry.kind.as_deref() == Some("dir");
-        entry.mtime = entry.mtime.take().filter(|_| !is_dir);
+        // No server hears of bytes that go through a FIFO.
+        let is_fifo = entry.kind.as_deref() == Some("fifo");
+        entry.mtime = entry.mtime.take().filter(|_| !is_dir && !is_fifo);
         if entry.mtime.as_ref().is_some_and(Value::is_string) {
             entry.mtime = Some(Value::from("not set by a call"));
         }
