@@ -78,6 +78,30 @@ impl Index {
         self.slots[at].child = Arc::downgrade(node);
     }
 
+    /// Makes `to`, which shows nothing yet, take the place of `from` in listings.
+    ///
+    /// Who renames what it is listing would else meet each entry again under its new name, without an end.
+    pub(crate) fn take_place(&mut self, from: &OsStr, to: &FileName) {
+        const NEITHER: u32 = u32::MAX;
+        let Some(old) = self.position(from) else { return };
+        let new = self.position_or_new(to, || to.clone());
+        if old == new || shown(self.slots[new].facts.as_slice()) != Shown::Nothing {
+            return;
+        }
+        self.slots.swap(old, new);
+        let places = (self.slots[old].offset, self.slots[new].offset);
+        (self.slots[new].offset, self.slots[old].offset) = places;
+        let (from_hash, to_hash) = (self.hasher.hash_one(from), self.hasher.hash_one(&**to));
+        let (old, new) = (old as u32, new as u32);
+        // In three steps, as the two may look alike to the table.
+        for (hash, is, becomes) in [(from_hash, old, NEITHER), (to_hash, new, old), (from_hash, NEITHER, new)]
+        {
+            if let Some(at) = self.table.find_mut(hash, |at| *at == is) {
+                *at = becomes;
+            }
+        }
+    }
+
     /// Forgets which node `name` is.
     pub(crate) fn disown(&mut self, name: &OsStr) -> Option<Arc<Node>> {
         let at = self.position(name)?;
@@ -301,6 +325,26 @@ mod tests {
         assert_eq!(names(&index, 0), ["c", "d", "e"]);
         index.take_marker(OsStr::new("a"), RW);
         assert_eq!(names(&index, 0), ["a", "c", "d", "e"], "the whiteout alone hid it");
+    }
+
+    #[test]
+    fn a_renamed_entry_keeps_its_place() {
+        let mut index = Index::default();
+        for n in 0..200 {
+            index.put_entry(OsStr::new(&format!("f{n}")), RO, FileType::RegularFile, 1);
+        }
+        for n in 0..200 {
+            let (from, to) = (format!("f{n}"), format!("moved{n}"));
+            index.take_place(OsStr::new(&from), &FileName::from(OsStr::new(&to)));
+            index.put_marker(OsStr::new(&from), RW);
+            index.put_entry(OsStr::new(&to), RW, FileType::RegularFile, 1);
+            assert_eq!(shown(index.get(OsStr::new(&to))), Shown::File(RW), "{to}");
+            assert_eq!(shown(index.get(OsStr::new(&from))), Shown::Nothing, "{from}");
+        }
+        let expected: Vec<String> = (0..200).map(|n| format!("moved{n}")).collect();
+        assert_eq!(names(&index, 0), expected);
+        index.take_place(OsStr::new("moved7"), &FileName::from(OsStr::new("moved9")));
+        assert_eq!(names(&index, 0), expected, "a name that shows keeps its own place");
     }
 
     #[test]

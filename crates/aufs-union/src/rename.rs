@@ -284,6 +284,9 @@ impl Union {
         target: Option<&Arc<Node>>,
     ) -> Outcome<()> {
         let writable = self.writable()?.index;
+        if locked.to.is_none() {
+            Self::note(&mut locked.from, |index| index.take_place(from.name, new_name));
+        }
         locked.from.index.disown(from.name);
         Self::note(&mut locked.from, |index| index.take_entry(from.name, writable));
         if let Some(target) = target {
