@@ -44,7 +44,7 @@ impl Union {
     fn change(&self, node: &Arc<Node>, open: Option<&OpenFile>, change: &SetAttr) -> Outcome<Attr> {
         let is_dir = node.file_type() == FileType::Directory;
         let is_copied = if is_dir {
-            self.ensure_dir_up(node)?;
+            self.copy_node_up(node, Keep::All)?;
             false
         } else {
             self.copy_changed(node, change, &|| false)?.is_some()
