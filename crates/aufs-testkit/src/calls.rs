@@ -4,6 +4,7 @@ use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::sample::select;
 use proptest::strategy::Union;
 
+use crate::model::simple_calls;
 use crate::op::Op;
 
 /// The names calls are made on.
@@ -22,41 +23,10 @@ pub fn callers() -> impl Strategy<Value = Option<(u32, u32)>> {
     prop_oneof![3 => Just(None), 1 => select(&CALLERS[..]).prop_map(Some)]
 }
 
-/// Calls on names and small files, as the reference model makes them.
-fn calls(names: Names) -> impl Strategy<Value = Op> {
-    let path = move || select(names).prop_map(str::to_owned);
-    let data = || select(&["", "x", "longer text"][..]).prop_map(str::to_owned);
-    let mode = || select(&["0700", "0755", "0711"][..]).prop_map(str::to_owned);
-    let name = "user.model".to_owned();
-    let name_too = name.clone();
-    prop_oneof![
-        3 => (path(), data()).prop_map(|(path, data)| Op::WriteFile { path, data, mode: None }),
-        2 => (path(), data()).prop_map(|(path, data)| Op::AppendFile { path, data }),
-        1 => (path(), data()).prop_map(|(path, data)| Op::Overwrite { path, data, off: Some(2) }),
-        1 => path().prop_map(|path| Op::CreatExcl { path }),
-        1 => (path(), select(&[0_u64, 3, 20][..])).prop_map(|(path, length)| Op::Truncate { path, length }),
-        1 => (path(), mode()).prop_map(|(path, mode)| Op::Chmod { path, mode }),
-        1 => (path(), Just(1_234_567_890)).prop_map(|(path, t)| Op::Utimens { path, t }),
-        1 => (path(), data())
-            .prop_map(move |(path, value)| Op::Setxattr { path, name: name.clone(), value, flags: None }),
-        1 => path().prop_map(move |path| Op::Removexattr { path, name: name_too.clone() }),
-        2 => (path(), path()).prop_map(|(src, dst)| Op::Link { src, dst }),
-        1 => (path(), path()).prop_map(|(target, path)| Op::Symlink { target, path }),
-        3 => path().prop_map(|path| Op::Mkdir { path, mode: None }),
-        3 => path().prop_map(|path| Op::Rmdir { path }),
-        4 => path().prop_map(|path| Op::Unlink { path }),
-        5 => (path(), path()).prop_map(|(src, dst)| Op::Rename { src, dst }),
-        1 => (path(), path(), select(&["NOREPLACE", "EXCHANGE"][..]))
-            .prop_map(|(src, dst, flag)| Op::Renameat2 { src, dst, flag: flag.to_owned() }),
-        1 => path().prop_map(|path| Op::Lsr { path }),
-        1 => path().prop_map(|path| Op::ReadFile { path, n: None }),
-    ]
-}
-
 /// Everything programs do with files, as far as two file systems must agree on it.
 pub fn rich_calls(names: Names) -> impl Strategy<Value = Op> {
     Union::new_weighted(vec![
-        (8, calls(names).boxed()),
+        (8, simple_calls(names, "").boxed()),
         (2, entries(names).boxed()),
         (3, attributes(names).boxed()),
         (3, contents(names).boxed()),

@@ -51,6 +51,18 @@ pub fn check<S: Subject>(
     history: &[Op],
     subject: impl FnOnce(HostCalls, String) -> S,
 ) -> Result<(), Failure> {
+    let (mut union, mut plain, below) = begin(scratch, branches, subject)?;
+    make_calls(&mut union, &mut plain, history)?;
+    look_alike(&mut union, &mut plain, branches)?;
+    survives(&mut union, branches, &below)
+}
+
+/// Mounts the union, and makes the plain directory that it must equal; returns the lower branches as they are.
+fn begin<S: Subject>(
+    scratch: &Path,
+    branches: &[Branch],
+    subject: impl FnOnce(HostCalls, String) -> S,
+) -> Result<(S, Mounted, Vec<Tree>), Failure> {
     // Opening a union clears the mask of the process, for every thread and at any time.
     rustix::process::umask(rustix::fs::Mode::empty());
     let calls = HostCalls { branches: scratch.join("b"), mountpoint: scratch.join("u") };
@@ -58,17 +70,18 @@ pub fn check<S: Subject>(
     let options = plant(&calls, branches)?;
     let plain_root = scratch.join("plain");
     merge(branches).plant(&plain_root).map_err(told)?;
-    let mut plain = Mounted::plain(plain_root);
     let mut union = subject(calls, options);
     union.mount().map_err(told)?;
     union.umask(rustix::fs::Mode::empty());
     let below = lower_branches(&mut union, branches.len()).map_err(told)?;
+    Ok((union, Mounted::plain(plain_root), below))
+}
 
-    make_calls(&mut union, &mut plain, history)?;
+/// Compares both trees, link counts as far as they are known.
+fn look_alike<S: Subject>(union: &mut S, plain: &mut Mounted, branches: &[Branch]) -> Result<(), Failure> {
     let links = if shows_all_links(branches) { Links::Exact } else { Links::AtLeast };
-    let after = shown(&mut union, links).map_err(told)?;
-    same("after the history", &shown(&mut plain, links).map_err(told)?, &after)?;
-    survives(&mut union, branches, &below)
+    let wanted = shown(plain, links).map_err(told)?;
+    same("after the calls", &wanted, &shown(union, links).map_err(told)?)
 }
 
 /// Makes the same calls on both, whose results must agree.
@@ -119,21 +132,12 @@ pub fn check_threads<S: Subject + Send>(
     subject: impl FnOnce(HostCalls, String) -> S,
     beside: impl Fn(&S) -> S,
 ) -> Result<(), Failure> {
-    rustix::process::umask(rustix::fs::Mode::empty());
-    let calls = HostCalls { branches: scratch.join("b"), mountpoint: scratch.join("u") };
-    std::fs::create_dir_all(&calls.mountpoint).map_err(told)?;
-    let options = plant(&calls, branches)?;
-    let plain_root = scratch.join("plain");
-    merge(branches).plant(&plain_root).map_err(told)?;
-    let mut union = subject(calls, options);
-    union.mount().map_err(told)?;
-    let below = lower_branches(&mut union, branches.len()).map_err(told)?;
-
+    let (mut union, mut plain, below) = begin(scratch, branches, subject)?;
     let made: Vec<Result<(), Failure>> = std::thread::scope(|scope| {
         let threads: Vec<_> = histories
             .iter()
             .map(|history| {
-                let (mut union, mut plain) = (beside(&union), Mounted::plain(plain_root.clone()));
+                let (mut union, mut plain) = (beside(&union), plain.clone());
                 scope.spawn(move || {
                     if disjoint {
                         return make_calls(&mut union, &mut plain, history);
@@ -152,9 +156,7 @@ pub fn check_threads<S: Subject + Send>(
     });
     made.into_iter().collect::<Result<(), Failure>>()?;
     if disjoint {
-        let links = if shows_all_links(branches) { Links::Exact } else { Links::AtLeast };
-        let plain = shown(&mut Mounted::plain(plain_root), links).map_err(told)?;
-        same("after the histories", &plain, &shown(&mut union, links).map_err(told)?)?;
+        look_alike(&mut union, &mut plain, branches)?;
     }
     survives(&mut union, branches, &below)
 }

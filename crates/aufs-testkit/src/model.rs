@@ -153,12 +153,16 @@ pub fn histories(len_max: usize) -> impl Strategy<Value = Vec<Op>> {
 
 /// As [`histories`], on names below the directory `dir`, which ends in a slash.
 pub fn histories_in(dir: &'static str, len_max: usize) -> impl Strategy<Value = Vec<Op>> {
-    vec(calls(dir), 1..=len_max)
+    vec(simple_calls(&PATHS, dir), 1..=len_max)
 }
 
-fn calls(dir: &'static str) -> impl Strategy<Value = Op> {
-    let path = || select(&PATHS[..]).prop_map(move |path| format!("{dir}{path}"));
-    let target = select(&PATHS[..]).prop_map(str::to_owned);
+/// Calls on `names` below `dir` that a union answers without a mount too.
+pub(crate) fn simple_calls(
+    names: &'static [&'static str],
+    dir: &'static str,
+) -> impl Strategy<Value = Op> + use<> {
+    let path = || select(names).prop_map(move |path| format!("{dir}{path}"));
+    let target = select(names).prop_map(str::to_owned);
     // Only root may give files away.
     let own = rustix::process::geteuid();
     let uid = move || select(if own.is_root() { vec![0, 7] } else { vec![own.as_raw()] });
