@@ -13,11 +13,15 @@ mod subject;
 mod table;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
 
 use crate::outcome::Outcome;
 use crate::scratch::Scratch;
@@ -89,7 +93,29 @@ fn tell(text: &str) {
     println!("{text}");
 }
 
+/// Whether the user wants an end: after the suite at work, which takes seconds, what is mounted is unmounted.
+#[derive(Debug, Clone, Default)]
+struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    fn on_signals() -> anyhow::Result<Self> {
+        let stop = Self::default();
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            flag::register(signal, Arc::clone(&stop.0))?;
+        }
+        Ok(stop)
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        if self.0.load(Ordering::Relaxed) {
+            bail!("interrupted; nothing is left mounted");
+        }
+        Ok(())
+    }
+}
+
 fn run(mut cli: Cli) -> anyhow::Result<ExitCode> {
+    let stop = Stop::on_signals()?;
     for path in [&mut cli.tools.aufs, &mut cli.tools.bin] {
         *path = path.canonicalize().with_context(|| format!("{}; run just suites", path.display()))?;
     }
@@ -97,7 +123,7 @@ fn run(mut cli: Cli) -> anyhow::Result<ExitCode> {
     let plan = fsx::Plan { operations: cli.fsx_ops, seeds: vec![1, 2, seed] };
     if let Some(Step::Inside { subject, base }) = cli.step {
         let subject = Subject::by_name(&subject).context("no such subject")?;
-        let results = run_subject(&subject, &base, &cli.tools, &plan)?;
+        let results = run_subject(&subject, &base, &cli.tools, &plan, &stop)?;
         tell(&serde_json::to_string(&results)?);
         return Ok(ExitCode::SUCCESS);
     }
@@ -109,11 +135,12 @@ fn run(mut cli: Cli) -> anyhow::Result<ExitCode> {
         // Short, since the path of a socket has at most 107 bytes.
         let base = scratch.fresh(&index.to_string())?;
         let results = if subject.in_user_namespace {
-            inside::run(&subject, &base, &cli.tools, cli.fsx_ops, seed)?
+            inside::run(&subject, &base, &cli.tools, cli.fsx_ops, seed)
         } else {
-            run_subject(&subject, &base, &cli.tools, &plan)?
+            run_subject(&subject, &base, &cli.tools, &plan, &stop)
         };
-        all.push((subject, results));
+        stop.check()?; // What a signal has cut off is no result.
+        all.push((subject, results?));
     }
     tell(&if cli.json { table::as_json(&all)? } else { table::as_text(&all) });
     let worse = table::worse_than_ext4(&all);
@@ -125,15 +152,15 @@ fn run(mut cli: Cli) -> anyhow::Result<ExitCode> {
 
 fn run_subject(
     subject: &Subject,
-    base: &std::path::Path,
+    base: &Path,
     tools: &Tools,
     plan: &fsx::Plan,
+    stop: &Stop,
 ) -> anyhow::Result<Results> {
     let place = Place::new(subject, base, &tools.aufs)?;
-    let results = Results::from([
-        ("pjdfstest".to_owned(), pjdfstest::run(&place, &tools.bin, !subject.in_user_namespace)?),
-        ("fsx".to_owned(), fsx::run(&place, &tools.bin, plan)?),
-    ]);
+    let pjdfstest = pjdfstest::run(&place, &tools.bin, !subject.in_user_namespace)?;
+    stop.check()?;
+    let fsx = fsx::run(&place, &tools.bin, plan)?;
     place.end()?;
-    Ok(results)
+    Ok(Results::from([("pjdfstest".to_owned(), pjdfstest), ("fsx".to_owned(), fsx)]))
 }
