@@ -124,9 +124,13 @@ impl Union {
         target: Option<&Arc<Node>>,
         mode: RenameMode,
     ) -> Outcome<bool> {
-        if is_at_or_above(source, to.dir) || target.is_some_and(|it| is_above(it, from.dir)) {
-            let nested = is_at_or_above(source, to.dir);
-            return Err(if nested { UnionErrorKind::Invalid } else { UnionErrorKind::NotEmpty });
+        // Neither may lie in the other, and a directory that is locked as an end is locked once.
+        if is_at_or_above(source, to.dir) {
+            return Err(UnionErrorKind::Invalid);
+        }
+        if target.is_some_and(|it| is_at_or_above(it, from.dir)) {
+            let is_swap = mode == RenameMode::Exchange;
+            return Err(if is_swap { UnionErrorKind::Invalid } else { UnionErrorKind::NotEmpty });
         }
         let is_dir = |node: &Arc<Node>| node.file_type() == FileType::Directory;
         match (target, mode) {

@@ -212,6 +212,30 @@ fn root_immutable_files_below_stay_as_they_are() {
     assert!(!base.path().join("b0/.wh.f").exists() && !base.path().join("b0/f").exists());
 }
 
+#[test]
+fn a_directory_is_not_moved_into_itself_nor_swapped_with_what_it_holds() {
+    use rustix::io::Errno;
+    let base = tempfile::tempdir().unwrap();
+    fs::create_dir_all(base.path().join("b0/d/e/f")).unwrap();
+    let (done, finished) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let union = open(base.path(), 1);
+        let (root, d, e) = (union.root(), find(&union, "d").unwrap(), find(&union, "d/e").unwrap());
+        let rename = |dir: &Arc<Node>, name: &str, to: &Arc<Node>, new_name: &str, mode| {
+            union.rename(dir, OsStr::new(name), to, OsStr::new(new_name), mode).map_err(|it| it.errno())
+        };
+        for (mode, above) in [(RenameMode::Replace, Errno::NOTEMPTY), (RenameMode::Exchange, Errno::INVAL)] {
+            assert_eq!(rename(root, "d", &e, "f", mode), Err(Errno::INVAL));
+            assert_eq!(rename(root, "d", &d, "e", mode), Err(Errno::INVAL));
+            assert_eq!(rename(&d, "e", root, "d", mode), Err(above));
+            assert_eq!(rename(&e, "f", root, "d", mode), Err(above));
+        }
+        done.send(()).unwrap();
+    });
+    // It locks directories, and one that it locked twice would wait for ever.
+    finished.recv_timeout(std::time::Duration::from_secs(60)).unwrap();
+}
+
 /// Two names of one lower file in different directories, and the text it had.
 fn with_two_names(base: &Path) -> Union {
     fs::create_dir_all(base.join("b1/d1")).unwrap();
