@@ -99,12 +99,6 @@ impl Drop for Detached {
 }
 
 fn mounted(calls: HostCalls, options: String, extra_options: &str) -> Mounted {
-    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
-    let program = env!("CARGO_BIN_EXE_aufs");
-    let mounter = Mounter::Command {
-        mount: words(&[program, "mount", "-o", "{options}", "{mountpoint}"]),
-        unmount: words(&[program, "umount", "{mountpoint}"]),
-        extra_options: extra_options.to_owned(),
-    };
+    let mounter = Mounter::aufs(env!("CARGO_BIN_EXE_aufs"), extra_options);
     Mounted::new(calls, mounter, options, false)
 }

@@ -69,13 +69,8 @@ fn from_environment(name: &str) -> Result<Option<u64>, Failed> {
 
 /// The data mode `passthrough` falls back to `noopen` where the kernel refuses it.
 fn mounter(mode: &str) -> Mounter {
-    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
-    let program = env!("CARGO_BIN_EXE_aufs");
-    Mounter::Command {
-        mount: words(&[program, "mount", "-o", "{options}", "{mountpoint}"]),
-        unmount: words(&[program, "umount", "{mountpoint}"]),
-        extra_options: format!("data={}", if mode == "passthrough" { "auto" } else { mode }),
-    }
+    let mode = if mode == "passthrough" { "auto" } else { mode };
+    Mounter::aufs(env!("CARGO_BIN_EXE_aufs"), &format!("data={mode}"))
 }
 
 /// Takes down what a failed round left mounted, before its directory goes.

@@ -20,13 +20,7 @@ fn main() -> ExitCode {
 }
 
 fn suite(subject: &'static str, extra_options: &str) -> Suite {
-    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
-    let program = env!("CARGO_BIN_EXE_aufs");
-    let mounter = Mounter::Command {
-        mount: words(&[program, "mount", "-o", "{options}", "{mountpoint}"]),
-        unmount: words(&[program, "umount", "{mountpoint}"]),
-        extra_options: extra_options.to_owned(),
-    };
+    let mounter = Mounter::aufs(env!("CARGO_BIN_EXE_aufs"), extra_options);
     Suite { subject, target: Target::Mounted(mounter), needs: vec![Need::Root, Need::Fuse], may_pass: false }
 }
 

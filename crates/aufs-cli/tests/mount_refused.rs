@@ -85,9 +85,9 @@ fn each_refusal_names_the_thing_and_the_remedy() {
             "option nodirperm1: not offered; the permissions of the topmost branch always decide (dirperm1)",
         ),
         (
-            &["mount", "-o", "br:@/u,add:1:@/l1=ro", "@/m"],
+            &["mount", "-o", "br:@/u,mod:@/u=ro", "@/m"],
             USAGE,
-            "option add:1:@/l1=ro: not an option of a mount; aufs branch changes the branches of a live one",
+            "option mod:@/u=ro: changes a live mount; add remount to the options",
         ),
         (
             &["mount", "@/m"],
@@ -113,7 +113,8 @@ fn each_refusal_names_the_thing_and_the_remedy() {
         (
             &["mount", "-o", "remount,br:@/u", "@/m"],
             USAGE,
-            "remount @/m: a remount changes only flags such as ro and rw; unmount and mount again to change the branches",
+            "remount @/m: a remount changes flags such as ro, and single branches by append:, add:, del: and mod:; \
+             unmount and mount again to change all branches",
         ),
         (&["umount", "@/m"], REFUSED, "unmount @/m: not mounted"),
         (&["umount", "@/no"], REFUSED, "unmount @/no: no such directory; create it or correct the path"),

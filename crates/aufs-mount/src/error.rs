@@ -173,9 +173,12 @@ pub enum MountErrorKind {
         /// What it printed.
         message: String,
     },
-    /// A remount that asks for more than flags.
-    #[error("a remount changes only flags such as ro and rw; unmount and mount again to change {word}")]
-    RemountOnlyFlags {
+    /// A remount that asks for more than flags and single branches.
+    #[error(
+        "a remount changes flags such as ro, and single branches by append:, add:, del: and mod:; \
+         unmount and mount again to change {word}"
+    )]
+    RemountCannot {
         /// The option that cannot change.
         word: &'static str,
     },
@@ -219,9 +222,7 @@ impl MountErrorKind {
     /// Returns what kind of trouble this is.
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::NoBranches | Self::TooManyBranches { .. } | Self::RemountOnlyFlags { .. } => {
-                ErrorClass::Usage
-            }
+            Self::NoBranches | Self::TooManyBranches { .. } | Self::RemountCannot { .. } => ErrorClass::Usage,
             Self::NoKernelAufs | Self::KernelAufsCannot { .. } | Self::NoFuse(_) | Self::NoServer => {
                 ErrorClass::Unsupported
             }

@@ -11,11 +11,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Mutex;
 
+use aufs_union::BranchChange;
 use aufs_union::branch::BranchSpec;
 use nix::mount::{MntFlags, MsFlags, umount2};
 
 use crate::error::{MountError, MountErrorKind};
-use crate::option::{GenericFlags, Udba, context_word, one_line};
+use crate::option::{GenericFlags, Udba, context_word, one_line, word_of};
 
 /// Most branches in one call: aufs 6.1 oopses at 85.
 const BRANCHES_PER_CALL: usize = 80;
@@ -110,12 +111,36 @@ pub fn plan(branches: &[BranchSpec], options: &PlanOptions) -> Result<Vec<Kernel
     Ok(calls)
 }
 
-/// Writes `PATH=PERM`; aufs has no escapes.
+/// Decides the data of the remount that makes one change.
+///
+/// # Errors
+///
+/// The reason why kernel aufs cannot be told of it.
+pub fn remount_data(change: &BranchChange, page_size: usize) -> Result<Vec<u8>, String> {
+    let path = match change {
+        BranchChange::Add { spec, .. } => &spec.path,
+        BranchChange::Remove { path } | BranchChange::Modify { path, .. } => path,
+    };
+    check_path(path)?;
+    let data = word_of(change, |path| path.as_os_str().as_bytes().to_vec());
+    if page_size <= data.len() {
+        return Err("the path does not fit into one page".to_owned());
+    }
+    Ok(data)
+}
+
+/// Writes `PATH=PERM`.
 fn entry(branch: &BranchSpec) -> Result<Vec<u8>, String> {
-    let path = branch.path.as_os_str().as_bytes();
+    check_path(&branch.path)?;
+    Ok([branch.path.as_os_str().as_bytes(), b"=", branch.perm.to_string().as_bytes()].concat())
+}
+
+/// aufs has no escapes.
+fn check_path(path: &Path) -> Result<(), String> {
+    let path = path.as_os_str().as_bytes();
     match path.iter().find(|it| b",:=".contains(it)) {
         Some(found) => Err(format!("the path {} holds {:?}", one_line(path), char::from(*found))),
-        None => Ok([path, b"=", branch.perm.to_string().as_bytes()].concat()),
+        None => Ok(()),
     }
 }
 
@@ -237,6 +262,29 @@ mod tests {
             assert!(calls.iter().all(|it| it.data.len() < 4096), "paths of {path_len}");
             assert!(read_only_per_call(&calls).iter().all(|it| *it <= 80), "paths of {path_len}");
             assert_eq!(read_only_per_call(&calls).iter().sum::<usize>(), 127, "paths of {path_len}");
+        }
+    }
+
+    #[test]
+    fn changes_of_a_live_mount_are_words() {
+        let add = |position, path: &str| BranchChange::Add {
+            position,
+            spec: BranchSpec { path: path.into(), perm: BranchPerm::ReadOnly { whiteouts: true } },
+        };
+        for (change, expected) in [
+            (add(None, "/a"), Ok("append:/a=ro+wh")),
+            (add(Some(0), "/a"), Ok("add:0:/a=ro+wh")),
+            (BranchChange::Remove { path: "/a".into() }, Ok("del:/a")),
+            (BranchChange::Modify { path: "/a".into(), perm: BranchPerm::ReadWrite }, Ok("mod:/a=rw")),
+            (add(None, "/a:b"), Err("the path /a:b holds ':'")),
+            (BranchChange::Remove { path: "/a,b".into() }, Err("the path /a,b holds ','")),
+            (
+                BranchChange::Remove { path: "/a".repeat(2100).into() },
+                Err("the path does not fit into one page"),
+            ),
+        ] {
+            let data = remount_data(&change, 4096).map(|it| String::from_utf8(it).unwrap());
+            assert_eq!(data.as_deref().map_err(String::as_str), expected);
         }
     }
 

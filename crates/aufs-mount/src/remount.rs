@@ -1,26 +1,87 @@
-//! Changes the flags of a live mount.
+//! Changes a live mount: its flags, and with kernel aufs its branches.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use aufs_union::BranchChange;
+use nix::errno::Errno;
 use nix::mount::MsFlags;
 
 use crate::error::{MountError, MountErrorKind};
-use crate::option::{GenericFlags, MountOptions};
+use crate::kernel;
+use crate::option::{GenericFlags, MountOptions, one_line};
 use crate::table::MountEntry;
 use crate::unmount::{find, resolve};
 
-/// Sets the flags that `options` names on the mount at `mountpoint`; the others stay.
+/// A mount that is there, and may be changed.
+#[derive(Debug)]
+pub struct LiveMount {
+    path: PathBuf,
+    entry: MountEntry,
+}
+
+impl LiveMount {
+    /// Finds the file system that is mounted at `mountpoint`; `op` says in errors what is to be done.
+    ///
+    /// # Errors
+    ///
+    /// [`NotMounted`](MountErrorKind::NotMounted), or why the path leads nowhere.
+    pub fn find(op: &'static str, mountpoint: &Path) -> Result<Self, MountError> {
+        let failed = |kind: MountErrorKind| kind.during(op, mountpoint);
+        let path = resolve(mountpoint).map_err(failed)?;
+        let entry = find(&path).map_err(failed)?;
+        Ok(Self { path, entry })
+    }
+
+    /// Whether kernel aufs is mounted there, which is changed by [`LiveMount::change_branch`].
+    pub fn is_kernel_aufs(&self) -> bool {
+        self.entry.fs_type == "aufs"
+    }
+
+    /// Has kernel aufs change its branches.
+    ///
+    /// # Errors
+    ///
+    /// [`KernelAufsCannot`](MountErrorKind::KernelAufsCannot), or what `mount(2)` reports.
+    pub fn change_branch(&self, change: &BranchChange) -> Result<(), MountError> {
+        let failed = |kind: MountErrorKind| kind.during("remount", &self.path);
+        let data = kernel::remount_data(change, rustix::param::page_size())
+            .map_err(|reason| failed(MountErrorKind::KernelAufsCannot { reason }))?;
+        let flags = MsFlags::MS_REMOUNT | merge(&self.entry, &GenericFlags::default());
+        nix::mount::mount(None::<&str>, &self.path, None::<&str>, flags, Some(data.as_slice())).map_err(
+            |errno| {
+                failed(match errno {
+                    Errno::EBUSY => MountErrorKind::Busy,
+                    errno => MountErrorKind::KernelMount { data: one_line(&data), errno },
+                })
+            },
+        )
+    }
+
+    /// Sets the flags that are named; the others stay.
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`](MountErrorKind::Busy) to `ro` while files are open for writing; else what `mount(2)` reports.
+    pub fn set_flags(&self, asked: &GenericFlags) -> Result<(), MountError> {
+        let flags = MsFlags::MS_REMOUNT | merge(&self.entry, asked);
+        nix::mount::mount(None::<&str>, &self.path, None::<&str>, flags, None::<&str>).map_err(|errno| {
+            match errno {
+                Errno::EBUSY => MountErrorKind::Busy,
+                errno => MountErrorKind::Call { call: "mount(2) with MS_REMOUNT", errno },
+            }
+            .during("remount", &self.path)
+        })
+    }
+}
+
+/// Refuses words that no live mount can follow.
 ///
 /// # Errors
 ///
-/// - [`RemountOnlyFlags`](MountErrorKind::RemountOnlyFlags): branches or the like were named.
-/// - [`NotMounted`](MountErrorKind::NotMounted): no file system is mounted there.
-/// - [`Busy`](MountErrorKind::Busy): `ro`, while files are open for writing.
-/// - else what `mount(2)` reports.
-pub fn remount(mountpoint: &Path, options: &MountOptions) -> Result<(), MountError> {
-    let failed = |kind: MountErrorKind| kind.during("remount", mountpoint);
-    for (is_set, word) in [
-        (!options.branches.is_empty(), "the branches"),
+/// [`RemountCannot`](MountErrorKind::RemountCannot).
+pub fn check_words(mountpoint: &Path, options: &MountOptions) -> Result<(), MountError> {
+    let cannot = [
+        (!options.branches.is_empty(), "all branches"),
         (options.workdir.is_some(), "workdir="),
         (options.data.is_some(), "data="),
         (options.udba.is_some(), "udba="),
@@ -29,20 +90,11 @@ pub fn remount(mountpoint: &Path, options: &MountOptions) -> Result<(), MountErr
         (options.no_xattrs, "noxattr"),
         (options.always_opaque, "diropq="),
         (options.transport.is_some(), "transport="),
-    ] {
-        if is_set {
-            return Err(failed(MountErrorKind::RemountOnlyFlags { word }));
-        }
+    ];
+    match cannot.into_iter().find(|it| it.0) {
+        Some((_, word)) => Err(MountErrorKind::RemountCannot { word }.during("remount", mountpoint)),
+        None => Ok(()),
     }
-    let path = resolve(mountpoint).map_err(failed)?;
-    let entry = find(&path).map_err(failed)?;
-    let flags = MsFlags::MS_REMOUNT | merge(&entry, &options.flags);
-    nix::mount::mount(None::<&str>, &path, None::<&str>, flags, None::<&str>).map_err(|errno| {
-        failed(match errno {
-            nix::errno::Errno::EBUSY => MountErrorKind::Busy,
-            errno => MountErrorKind::Call { call: "mount(2) with MS_REMOUNT", errno },
-        })
-    })
 }
 
 /// The flags a mount has, overruled by those that are asked for.

@@ -8,6 +8,7 @@ use aufs_mount::option::{
     DataMode, Dialect, GenericFlags, MountOptions, OPTIONS_LEN_MAX, OptionParser, Transport, Udba, Warning,
     parse,
 };
+use aufs_union::BranchChange;
 use aufs_union::branch::{BranchPerm, BranchSpec};
 use proptest::prelude::*;
 
@@ -142,10 +143,7 @@ fn mistakes_name_the_word_and_the_remedy() {
             "nodirperm1",
             "option nodirperm1: not offered; the permissions of the topmost branch always decide (dirperm1)",
         ),
-        (
-            "append:/x=ro",
-            "option append:/x=ro: not an option of a mount; aufs branch changes the branches of a live one",
-        ),
+        ("br:/a,del:/a", "option del:/a: changes a live mount; add remount to the options"),
         ("upperdir=/u,upperdir=/v", "option upperdir=/v: given twice; give it once"),
         ("upperdir=/u", "option upperdir=: needs lowerdir= as well; for one branch alone use br:PATH=rw"),
         ("br:/a,lowerdir=/b", "option lowerdir=: cannot be combined with br: or dirs=; use one or the other"),
@@ -228,6 +226,16 @@ fn perm() -> impl Strategy<Value = BranchPerm> {
     ]
 }
 
+fn change() -> impl Strategy<Value = BranchChange> {
+    prop_oneof![
+        (prop::option::of(0_usize..9), path(), perm()).prop_map(|(position, path, perm)| {
+            BranchChange::Add { position, spec: BranchSpec { path, perm } }
+        }),
+        path().prop_map(|path| BranchChange::Remove { path }),
+        (path(), perm()).prop_map(|(path, perm)| BranchChange::Modify { path, perm }),
+    ]
+}
+
 prop_compose! {
     fn flags()(
         bits in prop::collection::vec(any::<Option<bool>>(), 6),
@@ -262,12 +270,15 @@ prop_compose! {
         always_opaque in any::<bool>(),
         transport in prop::option::of(prop_oneof![
             Just(Transport::Auto), Just(Transport::Device), Just(Transport::Uring)]),
-        remount in any::<bool>(),
+        changes in prop::option::of(prop::collection::vec(change(), 0..4)),
         flags in flags(),
     ) -> MountOptions {
         let branches = branches.into_iter().map(|(path, perm)| BranchSpec { path, perm }).collect();
+        let remount = changes.is_some();
+        let changes = changes.unwrap_or_default();
         MountOptions {
-            branches, workdir, data, udba, sync, volatile, no_xattrs, always_opaque, transport, remount, flags,
+            branches, workdir, data, udba, sync, volatile, no_xattrs, always_opaque, transport, remount, changes,
+            flags,
         }
     }
 }
@@ -289,7 +300,7 @@ proptest! {
     fn no_text_of_grammar_pieces_panics(
         pieces in prop::collection::vec(proptest::sample::select(vec![
             "br:", "br=", "lowerdir=", "upperdir=", "context=\"", "\"", "\\", ",", ":", "=", "rw", "ro+wh", "+", "/a",
-            "data=", "x-", "append:", "\u{fffd}", "é",
+            "data=", "x-", "append:", "add:", "1", "del:", "mod:", "remount", "\u{fffd}", "é",
         ]), 0..16),
     ) {
         let text = pieces.concat();

@@ -19,7 +19,7 @@ use rustix::fs::{Access, FallocateFlags, FileType, Mode, OFlags, RenameFlags, Se
 use rustix::io::Errno;
 
 use self::files::OpenNode;
-use self::stack::open_union;
+use self::stack::{change_branches, open_union};
 use crate::host_calls::HostCalls;
 use crate::subject::{Fault, Final, Outcome, Position, Stat, Subject};
 use crate::walk::{Caller, Place, READ, WRITE, errno_of, found, walk};
@@ -173,6 +173,11 @@ impl Subject for Direct {
         // As the server does when its mount is gone.
         let union = self.union.take().ok_or(Fault::Errno(Errno::INVAL))?;
         union.flush_pseudo_links().map(drop).map_err(errno_of)
+    }
+
+    fn remount(&mut self, options: &str) -> Outcome<()> {
+        let union = self.union.as_mut().and_then(Arc::get_mut).ok_or(Fault::Errno(Errno::BUSY))?;
+        change_branches(union, &self.host.with_full_paths(options))
     }
 
     fn set_caller(&mut self, caller: Option<(u32, u32)>) -> Outcome<()> {

@@ -37,6 +37,11 @@ impl HostCalls {
         }
     }
 
+    /// Options whose branches, `@NAME`, are named by their full paths.
+    pub fn with_full_paths(&self, options: &str) -> String {
+        options.replace('@', &format!("{}/", self.branches.display()))
+    }
+
     pub fn open(&self, path: &str, flags: OFlags, mode: Mode) -> Outcome<OwnedFd> {
         Ok(fs::openat(CWD, self.resolve(path), flags | OFlags::CLOEXEC, mode)?)
     }

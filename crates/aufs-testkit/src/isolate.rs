@@ -198,7 +198,7 @@ fn play(base: &Path, order: &Order, scenario: &Scenario) -> Outcome<Replayed> {
     let calls = HostCalls { branches: base.join("b"), mountpoint: base.join("u") };
     rustix::process::umask(Mode::from_raw_mode(0o022));
     prepare(&calls, scenario, order.target.recorded())?;
-    let options = run.options.replace('@', &format!("{}/", calls.branches.display()));
+    let options = calls.with_full_paths(&run.options);
     let has_exe = scenario.branches.iter().flat_map(|it| &it.entries).any(|it| it.exe);
     let exe_digest = if has_exe { Some(replay::exe_digest()?) } else { None };
     let since = Since { start_ns: replay::start_of_scenario(), exe_digest };

@@ -18,15 +18,30 @@ use crate::subject::{Fault, Final, Outcome, Position, Stat, Subject};
 pub enum Mounter {
     /// `mount(2)` of kernel overlayfs.
     Overlay,
-    /// Two commands, as words; `{options}` and `{mountpoint}` are filled in.
+    /// Commands, as words; `{options}` and `{mountpoint}` are filled in.
     Command {
         /// Mounts.
         mount: Vec<String>,
+        /// Changes the branches of a live mount.
+        remount: Vec<String>,
         /// Unmounts.
         unmount: Vec<String>,
         /// Options added to those of the scenario.
         extra_options: String,
     },
+}
+
+impl Mounter {
+    /// The `aufs` command at this path; the options are added to those of the scenario.
+    pub fn aufs(program: &str, extra_options: &str) -> Self {
+        let words = |words: &[&str]| words.iter().map(|it| (*it).to_owned()).collect();
+        Self::Command {
+            mount: words(&[program, "mount", "-o", "{options}", "{mountpoint}"]),
+            remount: words(&[program, "mount", "-o", "remount,{options}", "{mountpoint}"]),
+            unmount: words(&[program, "umount", "{mountpoint}"]),
+            extra_options: extra_options.to_owned(),
+        }
+    }
 }
 
 /// A union at a mount point, worked on by system calls.
@@ -48,8 +63,12 @@ impl Mounted {
     /// A plain directory in the place of the union; mounting it is refused.
     pub fn plain(directory: PathBuf) -> Self {
         let calls = HostCalls { branches: directory.clone(), mountpoint: directory };
-        let nothing =
-            Mounter::Command { mount: Vec::new(), unmount: Vec::new(), extra_options: String::new() };
+        let nothing = Mounter::Command {
+            mount: Vec::new(),
+            remount: Vec::new(),
+            unmount: Vec::new(),
+            extra_options: String::new(),
+        };
         Self::new(calls, nothing, String::new(), false)
     }
 
@@ -108,6 +127,13 @@ impl Subject for Mounted {
             Mounter::Overlay => Ok(nix::mount::umount2(self.mountpoint(), MntFlags::empty())?),
             Mounter::Command { .. } if open_handles > 0 => Err(Errno::BUSY.into()),
             Mounter::Command { unmount, .. } => self.run(unmount, ""),
+        }
+    }
+
+    fn remount(&mut self, options: &str) -> Outcome<()> {
+        match &self.mounter {
+            Mounter::Overlay => Err(Fault::Unsupported("overlayfs has no branches that come and go")),
+            Mounter::Command { remount, .. } => self.run(remount, &self.calls.with_full_paths(options)),
         }
     }
 

@@ -164,7 +164,7 @@ impl<'a, S: Subject> Player<'a, S> {
             Op::Close { h } => drop(self.handles.remove(h).ok_or(Fault::NoHandle)?),
             Op::Umount {} => self.subject.unmount(self.handles.len())?,
             Op::Mount {} => self.subject.mount()?,
-            Op::Remount { .. } => return Err(Fault::Unsupported("live changes of branches are not offered")),
+            Op::Remount { options } => self.subject.remount(options)?,
             Op::DropCaches {} => process::drop_caches(self.subject.host_path(".")?.as_path())?,
             Op::Umask { mask } => self.subject.umask(mode_of(mask)?),
             Op::Snapshot { branch } => {

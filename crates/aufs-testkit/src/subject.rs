@@ -94,6 +94,8 @@ pub trait Subject {
     fn mount(&mut self) -> Outcome<()>;
     /// Unmounts it; `open_handles` says how many are open.
     fn unmount(&mut self, open_handles: usize) -> Outcome<()>;
+    /// Changes branches of the live union by aufs's words for that.
+    fn remount(&mut self, options: &str) -> Outcome<()>;
     /// Makes the calls that follow be those of this user and group; root if `None`.
     fn set_caller(&mut self, caller: Option<(u32, u32)>) -> Outcome<()>;
     fn umask(&mut self, mask: Mode);

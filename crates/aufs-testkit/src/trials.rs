@@ -17,8 +17,7 @@ use crate::compare::differences;
 use crate::error::KitError;
 use crate::isolate::{Target, replay_isolated, take_role};
 use crate::needs::Need;
-use crate::op::Op;
-use crate::scenario::{Recorded, Run, Scenario};
+use crate::scenario::Scenario;
 
 /// The scenarios on one subject.
 #[derive(Debug, Clone)]
@@ -264,10 +263,6 @@ fn judge(suite: &Suite, scenario: &Scenario, file: &Path) -> Result<Verdict, Kit
     let recorded = suite.target.recorded();
     let (mut lines, mut reason, mut ran) = (Vec::new(), None, false);
     for (n, run) in scenario.runs_on(recorded) {
-        if recorded == Recorded::Aufs && changes_branches(run) {
-            reason = Some("live changes of branches are not offered".to_owned());
-            continue;
-        }
         let got = replay_isolated(file, n, &suite.target)?;
         if got.unsupported.is_some() {
             reason = got.unsupported;
@@ -288,10 +283,6 @@ fn judge(suite: &Suite, scenario: &Scenario, file: &Path) -> Result<Verdict, Kit
 fn shorten(options: &str) -> String {
     let head: String = options.chars().take(80).collect();
     if head.len() < options.len() { format!("{head}…") } else { head }
-}
-
-fn changes_branches(run: &Run) -> bool {
-    run.ops.iter().flatten().any(|step| matches!(step.op, Op::Remount { .. }))
 }
 
 /// With `AUFS_GOLDEN_REPORT=DIR`, writes each verdict to `DIR/SUBJECT/ID`.

@@ -10,6 +10,7 @@ use crate::exit::Exit;
 
 pub mod branch;
 pub mod detect;
+pub mod live;
 pub mod mount;
 pub mod serve;
 pub mod stat;
@@ -76,11 +77,13 @@ impl ServeError {
 
 /// Returns the exit code for an error.
 pub fn exit_of(error: &anyhow::Error) -> Exit {
-    if let Some(error) = error.downcast_ref::<MountError>() {
+    if error.is::<live::PartlyDone>() {
+        Exit::Failure
+    } else if let Some(error) = error.downcast_ref::<MountError>() {
         exit_of_class(error.kind.class())
     } else if let Some(error) = error.downcast_ref::<ServeError>() {
         error.exit
-    } else if let Some(error) = error.downcast_ref::<branch::ChangeError>() {
+    } else if let Some(error) = error.downcast_ref::<live::ChangeError>() {
         error.exit()
     } else if error.is::<OptionError>() || error.is::<UsageError>() {
         Exit::Usage

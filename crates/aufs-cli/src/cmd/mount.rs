@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use aufs_mount::mounter::{self, MountRequest, Mounted, Mounter};
-use aufs_mount::option::{Dialect, OptionParser, Parsed};
-use aufs_mount::remount;
+use aufs_mount::option::{Dialect, GenericFlags, MountOptions, OptionParser, Parsed};
+use aufs_mount::remount::{LiveMount, check_words};
 use clap::Args;
 
-use super::UsageError;
+use super::{UsageError, live};
 use crate::cmd::serve;
 use crate::exit::{self, Exit};
 
@@ -28,7 +28,8 @@ const LIST_LEN_MAX: u64 = 65_535 * 4096;
 pub struct MountArgs {
     /// Options, separated by commas: br:UP=rw:LOW=ro+wh, or lowerdir=A:B,upperdir=U,workdir=W,
     /// and data=auto|passthrough|noopen|cached, transport=auto|device|uring, udba=none|reval, sync,
-    /// volatile, noxattr, ro, nodev, nosuid, noexec, fsname=NAME, allow_other, remount.
+    /// volatile, noxattr, ro, nodev, nosuid, noexec, fsname=NAME, allow_other, remount, and with
+    /// remount append:PATH=PERM, prepend:PATH=PERM, add:INDEX:PATH=PERM, del:PATH, mod:PATH=PERM.
     #[arg(short, long = "options", value_name = "OPTIONS", allow_hyphen_values = true)]
     options: Vec<OsString>,
 
@@ -103,14 +104,14 @@ pub fn run(args: MountArgs) -> anyhow::Result<Exit> {
     })
 }
 
-/// Mounts what is wanted, or changes the flags of what is mounted.
+/// Mounts what is wanted, or changes what is mounted.
 pub fn mount(wanted: Wanted) -> anyhow::Result<Exit> {
     let Wanted { parsed, mountpoint, mounter, foreground, log, json } = wanted;
     for warning in &parsed.warnings {
         tracing::warn!("{warning}");
     }
     if parsed.options.remount {
-        remount::remount(&mountpoint, &parsed.options)?;
+        remount(&mountpoint, &parsed.options)?;
         return Ok(Exit::Success);
     }
     let log = log.map(std::path::absolute).transpose().context("the current directory")?;
@@ -138,6 +139,19 @@ pub fn mount(wanted: Wanted) -> anyhow::Result<Exit> {
             Ok(Exit::Success)
         }
     }
+}
+
+/// Makes the changes of branches in their order, then sets the flags.
+fn remount(mountpoint: &Path, options: &MountOptions) -> anyhow::Result<()> {
+    check_words(mountpoint, options)?;
+    let mount = LiveMount::find("remount", mountpoint)?;
+    if !options.changes.is_empty() {
+        live::change_all(&mount, mountpoint, &options.changes)?;
+    }
+    if options.changes.is_empty() || options.flags != GenericFlags::default() {
+        mount.set_flags(&options.flags).map_err(|error| live::after(options.changes.len(), error.into()))?;
+    }
+    Ok(())
 }
 
 fn print_result(json: bool, mounted: &Mounted) -> anyhow::Result<()> {

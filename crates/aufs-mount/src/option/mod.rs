@@ -17,17 +17,21 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use aufs_union::BranchChange;
 use aufs_union::branch::BranchSpec;
 use serde::{Deserialize, Serialize};
 
+mod live;
 mod nearest;
 mod parse;
 mod print;
 mod split;
 mod word;
 
+pub(crate) use live::word_of;
 pub(crate) use print::context_word;
 
+pub use live::default_perm;
 pub use parse::{Dialect, OptionError, OptionErrorKind, OptionParser};
 
 /// Longest option text taken, in bytes: what Linux takes as one argument.
@@ -179,6 +183,8 @@ pub struct MountOptions {
     pub transport: Option<Transport>,
     /// `remount`: change a live mount instead of making one.
     pub remount: bool,
+    /// With `remount`, what is to become of the branches of the live mount, in this order.
+    pub changes: Vec<BranchChange>,
     /// The generic words.
     pub flags: GenericFlags,
 }

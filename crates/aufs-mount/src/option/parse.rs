@@ -4,12 +4,13 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
+use aufs_union::BranchChange;
 use aufs_union::branch::{BranchPerm, BranchPermError, BranchSpec};
 
 use super::word::{self, Does};
 use super::{
-    DataModeError, MountOptions, OPTIONS_LEN_MAX, Parsed, TransportError, Udba, Warning, nearest, one_line,
-    split,
+    DataModeError, MountOptions, OPTIONS_LEN_MAX, Parsed, TransportError, Udba, Warning, live, nearest,
+    one_line, split,
 };
 
 /// Whose words are taken.
@@ -72,9 +73,23 @@ pub enum OptionErrorKind {
     /// Permission checks on every branch are not offered.
     #[error("not offered; the permissions of the topmost branch always decide (dirperm1)")]
     NoDirPerm1,
-    /// Adding or removing branches of a live mount is not offered.
-    #[error("not an option of a mount; aufs branch changes the branches of a live one")]
-    LiveBranches,
+    /// `add:/a`, for instance.
+    #[error("needs a position and a path, as in add:1:/branch=ro")]
+    NeedsIndex,
+    /// `mod:/a`, for instance.
+    #[error("needs a permission, as in mod:/branch=ro")]
+    NeedsPerm,
+    /// `del:` or `mod:` of a stack that is not mounted yet.
+    #[error("changes a live mount; add remount to the options")]
+    NeedsRemount,
+    /// A branch cannot come to lie there.
+    #[error("there is no position {position} among {count} branches")]
+    NoSuchIndex {
+        /// The position.
+        position: usize,
+        /// How many branches there are.
+        count: usize,
+    },
     /// A directory option came twice.
     #[error("given twice; give it once")]
     Twice,
@@ -108,6 +123,8 @@ pub struct OptionParser {
     dialect: Dialect,
     len: usize,
     entries: Vec<Entry>,
+    /// Changes of the stack, each with its word.
+    changes: Vec<(Vec<u8>, BranchChange)>,
     lower: Option<Vec<PathBuf>>,
     upper: Option<PathBuf>,
     aufs_words: Vec<String>,
@@ -122,6 +139,7 @@ impl OptionParser {
             dialect,
             len: 0,
             entries: Vec::new(),
+            changes: Vec::new(),
             lower: None,
             upper: None,
             aufs_words: Vec::new(),
@@ -184,9 +202,15 @@ impl OptionParser {
         let mut options = self.options;
         options.branches = branches;
         for (index, Entry { path, perm }) in self.entries.into_iter().enumerate() {
-            let default =
-                if index == 0 { BranchPerm::ReadWrite } else { BranchPerm::ReadOnly { whiteouts: false } };
-            options.branches.push(BranchSpec { path, perm: perm.unwrap_or(default) });
+            let perm = perm.unwrap_or_else(|| live::default_perm(Some(index)));
+            options.branches.push(BranchSpec { path, perm });
+        }
+        for (word, change) in self.changes {
+            if options.remount {
+                options.changes.push(change);
+            } else {
+                live::stack(&mut options.branches, change).map_err(|kind| kind.of(&word))?;
+            }
         }
         if !self.aufs_words.is_empty() {
             warnings.push(Warning::AufsWords { words: self.aufs_words });
@@ -219,7 +243,13 @@ impl OptionParser {
         if does.is_flag() && value.is_some() {
             return Err(OptionErrorKind::TakesNoValue);
         }
-        self.apply(does, &name, value.unwrap_or_default())
+        let value = value.unwrap_or_default();
+        if let Does::Change(change) = does {
+            let change = change.read(value, |it| self.perm(it))?;
+            self.changes.push((word.to_vec(), change));
+            return Ok(());
+        }
+        self.apply(does, &name, value)
     }
 
     fn apply(&mut self, does: Does, name: &str, value: &[u8]) -> Result<(), OptionErrorKind> {
@@ -271,8 +301,7 @@ impl OptionParser {
                 flags.context = Some(OsString::from_vec(label.to_vec()));
             }
             Does::NoDirPerm1 => return Err(OptionErrorKind::NoDirPerm1),
-            Does::LiveBranches => return Err(OptionErrorKind::LiveBranches),
-            Does::Nothing | Does::DirPerm1 => {}
+            Does::Nothing | Does::DirPerm1 | Does::Change(_) => {}
             Does::Aufs => note(&mut self.aufs_words, name),
             Does::FuseOverlayfs => note(&mut self.fuse_overlayfs_words, name),
         }
@@ -328,13 +357,14 @@ impl OptionErrorKind {
 
 impl Does {
     fn takes_colon(self) -> bool {
-        matches!(self, Self::Branches | Self::LiveBranches)
+        matches!(self, Self::Branches | Self::Change(_))
     }
 
     fn takes_value(self) -> bool {
         matches!(
             self,
             Self::Branches
+                | Self::Change(_)
                 | Self::Lower
                 | Self::Upper
                 | Self::Work
@@ -349,12 +379,12 @@ impl Does {
 
     /// Whether a value would be a mistake; ignored words may have one.
     fn is_flag(self) -> bool {
-        !self.takes_value()
-            && !matches!(self, Self::Nothing | Self::Aufs | Self::FuseOverlayfs | Self::LiveBranches)
+        !self.takes_value() && !matches!(self, Self::Nothing | Self::Aufs | Self::FuseOverlayfs)
     }
 }
 
-fn path_of(text: &[u8]) -> Result<PathBuf, OptionErrorKind> {
+/// Reads a path with its escapes.
+pub(super) fn path_of(text: &[u8]) -> Result<PathBuf, OptionErrorKind> {
     let plain = split::unescape(text);
     if plain.is_empty() {
         return Err(OptionErrorKind::EmptyPath);

@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+use super::live::word_of;
 use super::split::escape;
 use super::{MountOptions, Udba};
 
@@ -62,6 +63,7 @@ impl MountOptions {
         if let Some(label) = &flags.context {
             words.push(context_word(label));
         }
+        words.extend(self.changes.iter().map(|it| word_of(it, |path| escape(path.as_os_str().as_bytes()))));
         OsString::from_vec(words.join(&b','))
     }
 }

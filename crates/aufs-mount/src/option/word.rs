@@ -1,5 +1,7 @@
 //! Every word that may stand in an option text.
 
+use super::live::ChangeWord;
+
 /// What a word does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Does {
@@ -29,8 +31,8 @@ pub(super) enum Does {
     DirPerm1,
     /// Cannot be had.
     NoDirPerm1,
-    /// Changes the branches of a live mount; not offered.
-    LiveBranches,
+    /// Changes the stack.
+    Change(ChangeWord),
     /// Changes a live mount.
     Remount,
     /// `ro` (true) or `rw`.
@@ -130,7 +132,11 @@ const WORDS: &[(Does, &[&str])] = &[
             "nonempty",
         ],
     ),
-    (Does::LiveBranches, &["add", "append", "prepend", "ins", "del", "mod", "imod", "idel"]),
+    (Does::Change(ChangeWord::Add), &["add", "ins"]),
+    (Does::Change(ChangeWord::Append), &["append"]),
+    (Does::Change(ChangeWord::Prepend), &["prepend"]),
+    (Does::Change(ChangeWord::Del), &["del"]),
+    (Does::Change(ChangeWord::Mod), &["mod"]),
     // Source: aufs.5 and `fs/aufs/fsctx.c` of aufs 6.x, the option table.
     (
         Does::Aufs,
