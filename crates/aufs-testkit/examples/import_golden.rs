@@ -6,14 +6,14 @@
 //! wrote it. What no comparison looks at is left out: inode and device numbers
 //! (kept as lists of paths that share one), block counts, sizes and link counts
 //! of directories, kernel messages, `/proc/mounts` and sysfs texts, `statfs`,
-//! aufs's bookkeeping entries, attributes of whiteouts.
+//! aufs's bookkeeping entries and the links they add, attributes of whiteouts.
 
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;
 use std::path::Path;
 
-use aufs_testkit::dump::{BOOKKEEPING, reduce};
+use aufs_testkit::dump::{BOOKKEEPING, PSEUDO_LINKS, reduce};
 use aufs_testkit::scenario::{Scenario, Seen, Tree};
 use serde_json::{Map, Value, json};
 
@@ -133,8 +133,18 @@ fn import_value(ret: &Value, of_root: bool) -> Result<Value, Box<dyn Error>> {
 fn import_tree(entries: &[Value], exe_digest: Option<&str>) -> Result<Tree, Box<dyn Error>> {
     let mut tree = Tree::default();
     let mut inodes: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let inode_of = |entry: &Value| format!("{} {}", entry["dev"], entry["ino"]);
+    let is_pseudo_link = |entry: &&Value| {
+        let below = entry["path"].as_str().and_then(|it| it.strip_prefix(PSEUDO_LINKS));
+        below.is_some_and(|it| it.starts_with('/'))
+    };
+    let pseudo_links: Vec<String> = entries.iter().filter(is_pseudo_link).map(inode_of).collect();
     for entry in entries {
         let mut seen = seen(entry)?;
+        let inode = inode_of(entry);
+        if let Some(links) = &mut seen.nlink {
+            *links -= pseudo_links.iter().filter(|it| **it == inode).count() as u64;
+        }
         if BOOKKEEPING.iter().any(|it| seen.path.starts_with(it)) {
             continue;
         }
@@ -144,7 +154,6 @@ fn import_tree(entries: &[Value], exe_digest: Option<&str>) -> Result<Tree, Box<
         }
         // An entry that could not be looked at has no inode to compare.
         if !reduce(&mut seen) && seen.error.is_none() && seen.kind.as_deref() != Some("dir") {
-            let inode = format!("{} {}", entry["dev"], entry["ino"]);
             inodes.entry(inode).or_default().push(seen.path.clone());
         }
         tree.entries.push(seen);

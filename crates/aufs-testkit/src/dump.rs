@@ -14,6 +14,9 @@ use crate::text::{name_of, text_of};
 /// Names at a branch's root that aufs keeps for itself; implementations differ in them.
 pub const BOOKKEEPING: [&str; 4] = [".wh..wh.aufs", ".wh..wh.orph", ".wh..wh.plnk", ".wh..wh.draft"];
 
+/// Where the pseudo-links of a branch lie; each is one more link of a copied-up file.
+pub const PSEUDO_LINKS: &str = ".wh..wh.plnk";
+
 /// What a dump needs to know of the scenario.
 #[derive(Debug, Clone, Default)]
 pub struct Since {
@@ -29,8 +32,15 @@ pub struct Since {
 ///
 /// Only [`Fault::Unsupported`] and [`Fault::Broken`]; refusals are part of the dump.
 pub fn dump<S: Subject>(subject: &mut S, root: &str, since: &Since) -> Outcome<Tree> {
-    let mut dump =
-        Dump { subject, since, root: root.to_owned(), tree: Tree::default(), inodes: BTreeMap::new() };
+    let mut dump = Dump {
+        subject,
+        since,
+        root: root.to_owned(),
+        tree: Tree::default(),
+        inodes: BTreeMap::new(),
+        pseudo_links: BTreeMap::new(),
+    };
+    dump.count_pseudo_links()?;
     dump.visit(".")?;
     let mut same_inode: Vec<Vec<String>> = dump.inodes.into_values().filter(|it| it.len() > 1).collect();
     for paths in &mut same_inode {
@@ -86,9 +96,22 @@ struct Dump<'a, S> {
     root: String,
     tree: Tree,
     inodes: BTreeMap<(u64, u64), Vec<String>>,
+    /// How many links of an inode are pseudo-links.
+    pseudo_links: BTreeMap<(u64, u64), u64>,
 }
 
 impl<S: Subject> Dump<'_, S> {
+    fn count_pseudo_links(&mut self) -> Outcome<()> {
+        let directory = join(&self.root, PSEUDO_LINKS);
+        for name in refusal(self.subject.list(&directory))?.unwrap_or_default() {
+            let stat = refusal(self.subject.stat(&join(&directory, &name), Final::Itself))?;
+            if let Ok(stat) = stat {
+                *self.pseudo_links.entry((stat.dev, stat.ino)).or_default() += 1;
+            }
+        }
+        Ok(())
+    }
+
     fn visit(&mut self, path: &str) -> Outcome<()> {
         if BOOKKEEPING.iter().any(|it| path.starts_with(it)) {
             return Ok(());
@@ -108,6 +131,10 @@ impl<S: Subject> Dump<'_, S> {
         let mut seen = self.describe(&at, path, &stat)?;
         if let Some(Err(error)) = &names {
             seen.list_error = Some(error.clone());
+        }
+        // They are bookkeeping, and so is what they add to the number of links.
+        if let (Some(links), Some(count)) = (&mut seen.nlink, self.pseudo_links.get(&(stat.dev, stat.ino))) {
+            *links = links.saturating_sub(*count);
         }
         let is_whiteout = reduce(&mut seen);
         if seen.kind.as_deref() != Some("dir") && !is_whiteout {

@@ -7,15 +7,14 @@
 //! what one that is opened on the new stack shows.
 
 use std::collections::{HashMap, HashSet};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use aufs_host::draft::read_names;
-use aufs_host::entry::Entry;
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::branch::{BranchIndex, BranchPerm, BranchSpec};
 use crate::error::{Outcome, UnionError, UnionErrorKind};
@@ -59,14 +58,6 @@ pub enum RestackError {
     NoBranch {
         /// The path.
         path: PathBuf,
-    },
-    /// The directory is a branch already, under another path.
-    #[error("{path} is the same directory as branch {other}", path = path.display(), other = other.display())]
-    Twice {
-        /// The path.
-        path: PathBuf,
-        /// The branch.
-        other: PathBuf,
     },
     /// There are fewer branches than the position says.
     #[error("there is no position {position} among {count} branches")]
@@ -118,7 +109,7 @@ impl RestackError {
     pub fn errno(&self) -> Errno {
         match self {
             Self::NoBranch { .. } => Errno::NOENT,
-            Self::Twice { .. } | Self::Position { .. } | Self::LastBranch { .. } => Errno::INVAL,
+            Self::Position { .. } | Self::LastBranch { .. } => Errno::INVAL,
             Self::Busy { .. } | Self::PseudoLinks { .. } => Errno::BUSY,
             Self::Replaced { .. } => Errno::STALE,
             Self::NoRoom => Errno::NOSPC,
@@ -278,9 +269,9 @@ impl Union {
         handles::limit_for(count + 1)?;
         // What is to be written is opened for that when nothing else can fail any more.
         let branch = open_branch(spec, false, self.workdir.as_deref(), warnings)?;
-        let same = self.branches.iter().find(|(_, it)| is_same(&it.root, &branch.root));
-        if let Some((_, other)) = same {
-            return Err(RestackError::Twice { path: spec.path.clone(), other: other.spec.path.clone() });
+        if let Some((_, other)) = self.branches.iter().find(|(_, it)| it.is_same_directory(&branch)) {
+            let (path, other) = (spec.path.clone(), other.spec.path.clone());
+            return Err(OpenUnionError::Twice { path, other }.into());
         }
         let key = self.branches.key_at(position).ok_or(RestackError::NoRoom)?;
         if !self.devices.contains(&branch.device) {
@@ -382,7 +373,7 @@ impl Union {
             let workdir = self.workdir.as_deref();
             let branch = open_branch(&known.spec, is_writable, workdir, warnings)?;
             let path = known.spec.path.clone();
-            if !is_same(&branch.root, &known.root) {
+            if !branch.is_same_directory(known) {
                 return Err(RestackError::Replaced { path });
             }
             let writable = match is_writable {
@@ -448,17 +439,5 @@ impl Union {
             Weak::upgrade(node).is_some_and(is_there)
         });
         done.stale = plan.stale;
-    }
-}
-
-/// Whether both are one directory.
-fn is_same(one: &Arc<OwnedFd>, other: &Arc<OwnedFd>) -> bool {
-    let stat = |fd: &Arc<OwnedFd>| Entry::Held(fd.as_fd()).stat().map(|it| (it.st_dev, it.st_ino));
-    match (stat(one), stat(other)) {
-        (Ok(one), Ok(other)) => one == other,
-        (one, other) => {
-            warn!(?one, ?other, "a branch cannot be looked at");
-            false
-        }
     }
 }

@@ -15,8 +15,17 @@ pub(crate) struct Branch {
     pub(crate) root: Arc<OwnedFd>,
     pub(crate) honors_whiteouts: bool,
     pub(crate) device: u64,
+    /// Inode number of the root, which says with the device whether two branches are one directory.
+    pub(crate) root_ino: u64,
     /// Whether the last file that was copied up from here shares its blocks with the copy.
     pub(crate) shares_blocks: AtomicBool,
+}
+
+impl Branch {
+    /// Whether both lead to one directory.
+    pub(crate) fn is_same_directory(&self, other: &Self) -> bool {
+        (self.device, self.root_ino) == (other.device, other.root_ino)
+    }
 }
 
 /// The branches, topmost first.
@@ -115,7 +124,14 @@ mod tests {
         let perm = BranchPerm::ReadOnly { whiteouts: false };
         let spec = BranchSpec { path: name.to_string().into(), perm };
         let root = Arc::new(OwnedFd::from(std::fs::File::open("/").unwrap()));
-        Branch { spec, root, honors_whiteouts: false, device: 0, shares_blocks: AtomicBool::new(false) }
+        Branch {
+            spec,
+            root,
+            honors_whiteouts: false,
+            device: 0,
+            root_ino: 0,
+            shares_blocks: AtomicBool::new(false),
+        }
     }
 
     proptest! {

@@ -1,5 +1,6 @@
 //! A union: its branches, its root, and what all operations share.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -102,10 +103,14 @@ impl Union {
         let mut warnings = Vec::new();
         let mut branches = Stack::default();
         let mut devices: Vec<u64> = Vec::new();
+        let mut roots: HashMap<(u64, u64), PathBuf> = HashMap::new();
         let workdir = options.workdir.as_deref();
         let root_branches: Vec<_> = Stack::first_keys(options.stack.len()).collect();
         for (index, (key, spec)) in root_branches.iter().zip(&options.stack).enumerate() {
             let branch = open_branch(spec, Some(index) == writable_index, workdir, &mut warnings)?;
+            if let Some(other) = roots.insert((branch.device, branch.root_ino), spec.path.clone()) {
+                return Err(OpenUnionError::Twice { path: spec.path.clone(), other });
+            }
             if !devices.contains(&branch.device) {
                 devices.push(branch.device);
             }
@@ -305,6 +310,7 @@ pub(crate) fn open_branch(
         // Of several rw branches all but the first are as ro+wh, which honors whiteouts too.
         honors_whiteouts: spec.perm.honors_whiteouts(),
         device: stat.st_dev,
+        root_ino: stat.st_ino,
         shares_blocks: AtomicBool::new(false),
     })
 }

@@ -42,6 +42,14 @@ pub enum OpenUnionError {
         /// Why.
         errno: Errno,
     },
+    /// Two branches are one directory, under two paths or one.
+    #[error("{path} is the same directory as branch {other}", path = path.display(), other = other.display())]
+    Twice {
+        /// The path.
+        path: PathBuf,
+        /// The branch.
+        other: PathBuf,
+    },
     /// Reading a branch's root failed.
     #[error("cannot read the root of a branch: {0}")]
     Marker(Errno),
@@ -78,7 +86,7 @@ impl OpenUnionError {
     /// Returns the errno a mount call reports.
     pub fn errno(&self) -> Errno {
         match self {
-            Self::NoBranches | Self::WorkdirElsewhere { .. } => Errno::INVAL,
+            Self::NoBranches | Self::Twice { .. } | Self::WorkdirElsewhere { .. } => Errno::INVAL,
             Self::Branch { errno, .. } | Self::Marker(errno) | Self::Writable { errno, .. } => *errno,
             Self::TooManyBranches { .. } => Errno::MFILE,
             Self::InUse { .. } => Errno::BUSY,
