@@ -8,7 +8,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RenameFlags};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::{self, Errno};
 use tracing::warn;
 
@@ -193,17 +193,19 @@ pub fn fresh_name() -> OsString {
     OsString::from(format!("{}.{number}", rustix::process::getpid()))
 }
 
-/// Removes `name` in `dir` with all that lies below it, following nothing.
+/// Removes `name` in `dir` with all that lies below it, following nothing and entering no other mount.
 ///
 /// # Errors
 ///
-/// The first failure; what was removed until then stays removed.
+/// The first failure, `EXDEV` for a mount; what was removed until then stays removed.
 pub fn remove_tree(dir: impl AsFd, name: &OsStr) -> io::Result<()> {
     match fs::unlinkat(&dir, name, AtFlags::empty()) {
         Err(Errno::ISDIR) => (),
         other => return other,
     }
-    let inside = open_directory(&dir, name)?;
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+    let inside = fs::openat2(&dir, name, flags, Mode::empty(), resolve)?;
     for entry in read_names(&inside)? {
         remove_tree(&inside, &entry)?;
     }

@@ -8,7 +8,7 @@ mod chmod;
 pub mod copy;
 pub mod draft;
 pub mod entry;
-mod errno;
+pub mod errno;
 pub mod file_handle;
 pub mod fuse_probe;
 pub mod listing;

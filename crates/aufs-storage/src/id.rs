@@ -1,12 +1,9 @@
 //! Names of layers.
 
+use std::ffi::OsStr;
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
-
-/// Longest file name, and so the longest id, in bytes.
-///
-/// Source: `NAME_MAX` of `include/uapi/linux/limits.h`.
-const LEN_MAX: usize = 255;
 
 /// What a deleted layer is called while its files go; no layer may be called so.
 pub const REMOVING: &str = "-removing";
@@ -14,20 +11,42 @@ pub const REMOVING: &str = "-removing";
 /// What the layer between image and container is called: the container's id with this.
 pub const INIT: &str = "-init";
 
-/// The name of a layer: its file in `layers/`, its directories in `diff/` and `mnt/`.
+/// The name of a layer, which is always one safe file name.
+///
+/// Docker's ids are 64 hexadecimal digits, with `-init` after those of the layer
+/// that lies under a container's own. Others may be any of `[A-Za-z0-9][A-Za-z0-9_.-]*`
+/// that leaves room for what a deleted layer is called.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LayerId(String);
+pub struct LayerId(String); // Invariant: checked by `FromStr`, the only constructor.
 
 /// A text cannot name a layer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no layer id: {reason}")]
-pub struct LayerIdError {
-    text: String,
-    reason: &'static str,
+#[non_exhaustive]
+pub enum LayerIdError {
+    /// There is none of it, or too much.
+    #[error("a layer id of {len} bytes, not 1 to {}", LayerId::LEN_MAX)]
+    Length {
+        /// Its length in bytes.
+        len: usize,
+    },
+    /// A character that no id has there.
+    #[error("a layer id with {found:?} at byte {at}")]
+    Character {
+        /// The character.
+        found: char,
+        /// Where, in bytes.
+        at: usize,
+    },
+    /// The name of what goes.
+    #[error("a layer id that ends in {REMOVING}, as a deleted layer is called")]
+    Removing,
 }
 
 impl LayerId {
-    /// Returns the id as it is written.
+    /// Longest id in bytes: a file name has at most 255.
+    pub const LEN_MAX: usize = 255 - REMOVING.len();
+
+    /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -37,26 +56,29 @@ impl FromStr for LayerId {
     type Err = LayerIdError;
 
     fn from_str(text: &str) -> Result<Self, LayerIdError> {
-        let reason = match text {
-            "" => Some("it is empty"),
-            "." | ".." => Some("it names a directory"),
-            _ if LEN_MAX - REMOVING.len() < text.len() => Some("it is longer than 246 bytes"),
-            _ if text.contains('/') => Some("it holds a slash"),
-            _ if text.chars().any(char::is_control) => Some("it holds a control character"),
-            _ if text.ends_with(REMOVING) => Some("-removing is what a deleted layer is called"),
-            _ if text.starts_with(".wh.") => Some("it begins like a whiteout"),
-            _ => None,
-        };
-        match reason {
-            // A hostile name is shown cut, as an error fits on a line.
-            Some(reason) => Err(LayerIdError { text: text.chars().take(80).collect(), reason }),
-            None => Ok(Self(text.to_owned())),
+        if text.is_empty() || Self::LEN_MAX < text.len() {
+            return Err(LayerIdError::Length { len: text.len() });
         }
+        let is_allowed =
+            |at: usize, it: char| it.is_ascii_alphanumeric() || (0 < at && matches!(it, '_' | '.' | '-'));
+        if let Some((at, found)) = text.char_indices().find(|(at, it)| !is_allowed(*at, *it)) {
+            return Err(LayerIdError::Character { found, at });
+        }
+        if text.ends_with(REMOVING) {
+            return Err(LayerIdError::Removing);
+        }
+        Ok(Self(text.to_owned()))
     }
 }
 
-impl AsRef<std::ffi::OsStr> for LayerId {
-    fn as_ref(&self) -> &std::ffi::OsStr {
+impl AsRef<OsStr> for LayerId {
+    fn as_ref(&self) -> &OsStr {
+        self.0.as_ref()
+    }
+}
+
+impl AsRef<Path> for LayerId {
+    fn as_ref(&self) -> &Path {
         self.0.as_ref()
     }
 }
@@ -72,15 +94,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_names_of_one_file_are_ids() {
-        for text in
-            ["1", "a b", &"0f".repeat(32), &format!("{}-init", "0f".repeat(32)), "..a", "é", &"x".repeat(246)]
-        {
+    fn only_safe_names_of_one_file_are_ids() {
+        let hex = "0f".repeat(32);
+        for text in ["1", "a.b", &hex, &format!("{hex}-init"), "a..b", "A_1", &"x".repeat(246)] {
             assert_eq!(text.parse::<LayerId>().map(|it| it.to_string()), Ok(text.to_owned()));
         }
-        for text in
-            ["", ".", "..", "a/b", "/", "../x", "a\0b", "a\nb", "x-removing", ".wh.x", &"x".repeat(247)]
-        {
+        for text in [
+            "",
+            ".",
+            "..",
+            "a/b",
+            "/",
+            "../x",
+            "a\0b",
+            "a\nb",
+            "a b",
+            "a:b",
+            "é",
+            "-x",
+            ".wh.x",
+            "x-removing",
+            &"x".repeat(247),
+        ] {
             assert!(text.parse::<LayerId>().is_err(), "{text:?}");
         }
     }

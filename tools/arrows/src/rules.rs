@@ -12,7 +12,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("aufs-fusedev", &["aufs-host"]),
     ("aufs-fuse", &["aufs-union", "aufs-fusedev"]),
     ("aufs-mount", &["aufs-host", "aufs-detect", "aufs-union"]),
-    ("aufs-storage", &["aufs-host", "aufs-union", "aufs-mount"]),
+    ("aufs-storage", &["aufs-host", "aufs-detect", "aufs-union", "aufs-mount"]),
     (
         "aufs-cli",
         &[
