@@ -1,7 +1,8 @@
 //! The storage driver: image layers as branches, containers as thin writable ones, on the disk layout of Docker's aufs driver.
 //!
 //! [`driver::Driver`] is the whole of it; [`id`] names layers, [`layers_file`]
-//! holds their ancestors, and [`status`] is what `docker info` shows.
+//! holds their ancestors, and [`status`] is what `docker info` shows. [`archive`] moves
+//! layers into branches and out of them, and [`changes`] says what a branch changes.
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -23,6 +24,8 @@
 //! # }
 //! ```
 
+pub mod archive;
+pub mod changes;
 mod count;
 pub mod driver;
 pub mod error;
