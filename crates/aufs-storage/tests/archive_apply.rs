@@ -31,9 +31,8 @@ fn program(name: &'static str) -> bool {
 #[test]
 fn names_and_numbers_come_from_every_format() {
     let long = format!("{}/{}", "d".repeat(120), "n".repeat(120));
-    let there = |content: &str| {
-        Ok(vec![format!("{}/ 755", "d".repeat(120)), format!("{long} 644: {content}")])
-    };
+    let there =
+        |content: &str| Ok(vec![format!("{}/ 755", "d".repeat(120)), format!("{long} 644: {content}")]);
     let pax = Tar::new().pax(&[("path", long.as_bytes())]).file("short", "pax");
     assert_eq!(outcome(&pax.end()), there("pax"));
     let gnu = Tar::new().gnu_long(b'L', &long).file("short", "gnu");
@@ -175,7 +174,9 @@ fn attributes_are_set_and_hold_any_bytes() {
 fn sparse_files() -> [(&'static str, Vec<u8>); 4] {
     let mut old = Raw { magic: *b"ustar  \0", ..Raw::new(b'S', "s").data("abcd") }.header();
     let mut more = [0; BLOCK];
-    for (at, number) in [(386, 1000), (398, 2), (410, 2000), (422, 0), (434, 3000), (446, 0), (458, 4000), (470, 0)] {
+    for (at, number) in
+        [(386, 1000), (398, 2), (410, 2000), (422, 0), (434, 3000), (446, 0), (458, 4000), (470, 0)]
+    {
         put(&mut old, at, format!("{number:011o}").as_bytes());
     }
     old[482] = 1;
@@ -199,11 +200,8 @@ fn sparse_files() -> [(&'static str, Vec<u8>); 4] {
         ("GNU.sparse.offset", b"4998"),
         ("GNU.sparse.numbytes", b"2"),
     ];
-    let zero_one: &[(&str, &[u8])] = &[
-        ("GNU.sparse.size", b"5000"),
-        ("GNU.sparse.name", b"s"),
-        ("GNU.sparse.map", b"1000,2,4998,2"),
-    ];
+    let zero_one: &[(&str, &[u8])] =
+        &[("GNU.sparse.size", b"5000"), ("GNU.sparse.name", b"s"), ("GNU.sparse.map", b"1000,2,4998,2")];
     [
         ("old GNU", Tar::new().bytes(&old).bytes(&more).data(b"abcd").file("next", "").end()),
         ("0.0", Tar::new().pax(zero_zero).file("s", "abcd").file("next", "").end()),
@@ -327,7 +325,9 @@ fn root_owners_are_kept_and_do_not_cost_set_id_bits_or_capabilities() {
     assert_eq!(&value[..len], capability);
     // The caller's, where that is asked for.
     let scene = Scene::new();
-    scene.apply_with(&tar.end(), &ApplyOptions { owners: Owners::Caller, ..ApplyOptions::default() }).unwrap();
+    scene
+        .apply_with(&tar.end(), &ApplyOptions { owners: Owners::Caller, ..ApplyOptions::default() })
+        .unwrap();
     assert_eq!(fs::metadata(scene.root().join("a")).unwrap().uid(), 0);
 }
 
@@ -347,19 +347,28 @@ fn what_gnu_tar_writes_is_read_in_each_of_its_formats() {
     let sparse = fs::File::create(source.path().join("sparse")).unwrap();
     std::os::unix::fs::FileExt::write_at(&sparse, b"middle", 1 << 20).unwrap();
     sparse.set_len(3 << 20).unwrap();
-    for (format, sparse_version) in
-        [("gnu", None), ("posix", Some("0.0")), ("posix", Some("0.1")), ("posix", Some("1.0")), ("oldgnu", None)]
-    {
+    for (format, sparse_version) in [
+        ("gnu", None),
+        ("posix", Some("0.0")),
+        ("posix", Some("0.1")),
+        ("posix", Some("1.0")),
+        ("oldgnu", None),
+    ] {
         let mut command = Command::new("tar");
-        command.arg("-C").arg(source.path()).args(["--sparse", &format!("--format={format}"), "-cf", "-", "."]);
+        command.arg("-C").arg(source.path()).args([
+            "--sparse",
+            &format!("--format={format}"),
+            "-cf",
+            "-",
+            ".",
+        ]);
         command.args(sparse_version.map(|it| format!("--sparse-version={it}")));
         let output = command.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let scene = Scene::new();
         let applied = scene.apply(&output.stdout).unwrap();
         assert_eq!(scene.lines(), lines(source.path()), "{format} {sparse_version:?}");
-        let [there, here] =
-            [source.path(), &scene.root()].map(|it| fs::read(it.join("sparse")).unwrap());
+        let [there, here] = [source.path(), &scene.root()].map(|it| fs::read(it.join("sparse")).unwrap());
         assert!(there == here, "{format} {sparse_version:?}: the sparse file differs");
         assert_eq!(applied.archive_bytes, output.stdout.len() as u64);
     }

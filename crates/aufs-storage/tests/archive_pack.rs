@@ -57,8 +57,19 @@ fn entries_come_in_order_and_markers_first() {
     }
     symlink("a", root.join("l")).unwrap();
     let expected = [
-        "0 .wh.q", "0 .hidden", "0 a", "5 d/", "0 d/.wh..wh..opq", "0 d/.wh.a", "0 d/.wh.b", "0 d/+", "5 d/e/",
-        "0 d/e/f", "0 d/z", "5 d.x/", "2 l a",
+        "0 .wh.q",
+        "0 .hidden",
+        "0 a",
+        "5 d/",
+        "0 d/.wh..wh..opq",
+        "0 d/.wh.a",
+        "0 d/.wh.b",
+        "0 d/+",
+        "5 d/e/",
+        "0 d/e/f",
+        "0 d/z",
+        "5 d.x/",
+        "2 l a",
     ];
     let (packed, tar) = scene.pack();
     assert_eq!(listed(&tar), expected);
@@ -89,18 +100,28 @@ fn bookkeeping_stays_behind_and_whiteouts_are_alike() {
     }
     let (packed, tar) = scene.pack();
     let expected = [
-        "0 .wh..wh..opq", "0 .wh.a", "5 back/", "5 d/", "0 d/.wh..wh..opq", "0 d/.wh.b", "0 d/.wh.directory",
+        "0 .wh..wh..opq",
+        "0 .wh.a",
+        "5 back/",
+        "5 d/",
+        "0 d/.wh..wh..opq",
+        "0 d/.wh.b",
+        "0 d/.wh.directory",
         "0 d/linked",
     ];
     assert_eq!(listed(&tar), expected);
-    let nine = Packed { entries: 8, skipped_bookkeeping: 8, archive_bytes: tar.len() as u64, ..Packed::default() };
+    let nine =
+        Packed { entries: 8, skipped_bookkeeping: 8, archive_bytes: tar.len() as u64, ..Packed::default() };
     assert_eq!(packed, nine);
     let mut archive = tar::Archive::new(tar.as_slice());
     for entry in archive.entries().unwrap().map(Result::unwrap) {
         let header = entry.header();
         if entry.path_bytes().rsplit(|it| *it == b'/').next().unwrap().starts_with(b".wh.") {
             let [uid, gid, mtime] = [header.uid(), header.gid(), header.mtime()].map(Result::unwrap);
-            assert_eq!((header.size().unwrap(), header.mode().unwrap(), uid, gid, mtime), (0, 0o444, 0, 0, 0));
+            assert_eq!(
+                (header.size().unwrap(), header.mode().unwrap(), uid, gid, mtime),
+                (0, 0o444, 0, 0, 0)
+            );
         }
     }
 }
@@ -119,8 +140,11 @@ fn what_headers_cannot_hold_goes_into_extended_ones() {
     old.set_modified(std::time::UNIX_EPOCH - std::time::Duration::from_millis(1500)).unwrap();
     let (_, tar) = scene.pack();
     let expected = [
-        "2 l ".to_owned() + &"t".repeat(300), format!("0 {long}"), "0 gr\\xc3\\xbcn".to_owned(),
-        "0 \\xff\\n=".to_owned(), format!("1 z {long}"),
+        "2 l ".to_owned() + &"t".repeat(300),
+        format!("0 {long}"),
+        "0 gr\\xc3\\xbcn".to_owned(),
+        "0 \\xff\\n=".to_owned(),
+        format!("1 z {long}"),
     ];
     // The crate cannot divide records at line feeds, so the odd name is left to our own reader.
     fs::remove_file(root.join(path_of(b"\xff\n="))).unwrap();
@@ -282,8 +306,13 @@ fn gnu_tar_reads_what_we_write() {
     scene.apply(&tar).unwrap();
     let (_, tar) = scene.pack();
     let target = tempfile::tempdir().unwrap();
-    let mut child =
-        Command::new("tar").arg("-C").arg(target.path()).args(["-xpf", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut child = Command::new("tar")
+        .arg("-C")
+        .arg(target.path())
+        .args(["-xpf", "-"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
     child.stdin.take().unwrap().write_all(&tar).unwrap();
     assert!(child.wait().unwrap().success());
     assert_eq!(lines(target.path()), scene.lines());
@@ -313,8 +342,15 @@ fn the_size_of_a_branch_counts_inodes_once() {
 /// One entry of a random tree; parents are made for it.
 #[derive(Debug, Clone)]
 enum Planted {
-    File { content: Vec<u8>, mode: u32, mtime: u32 },
-    Directory { mode: u32, mtime: u32 },
+    File {
+        content: Vec<u8>,
+        mode: u32,
+        mtime: u32,
+    },
+    Directory {
+        mode: u32,
+        mtime: u32,
+    },
     Symlink(String),
     Fifo(u32),
     /// A further name of the file planted first.
@@ -370,7 +406,8 @@ fn plant(root: &Path, entries: &BTreeMap<Vec<String>, Planted>) {
             Planted::Symlink(target) => symlink(target, &at),
             Planted::Fifo(bits) => {
                 let mode = rustix::fs::Mode::from_raw_mode(*bits);
-                rustix::fs::mknodat(rustix::fs::CWD, &at, rustix::fs::FileType::Fifo, mode, 0).map_err(io::Error::from)
+                rustix::fs::mknodat(rustix::fs::CWD, &at, rustix::fs::FileType::Fifo, mode, 0)
+                    .map_err(io::Error::from)
             }
             Planted::Link => match &first {
                 Some(first) => fs::hard_link(first, &at),

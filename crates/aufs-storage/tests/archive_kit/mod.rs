@@ -19,6 +19,8 @@ pub const BLOCK: usize = 512;
 #[derive(Debug, Clone, Default)]
 pub struct Tar {
     bytes: Vec<u8>,
+    /// Whose all entries are, whatever their headers say.
+    owner: Option<u32>,
 }
 
 /// A header that is being written.
@@ -99,8 +101,14 @@ impl Tar {
         Self::default()
     }
 
+    /// An archive all entries of which are root's, so that it is the same whoever writes it.
+    pub fn of_root() -> Self {
+        Self { owner: Some(0), ..Self::default() }
+    }
+
     pub fn raw(mut self, raw: &Raw) -> Self {
-        self.bytes.extend_from_slice(&raw.header());
+        let [uid, gid] = [raw.uid, raw.gid].map(|it| self.owner.unwrap_or(it));
+        self.bytes.extend_from_slice(&Raw { uid, gid, ..raw.clone() }.header());
         self.data(&raw.data)
     }
 
@@ -204,9 +212,14 @@ impl Scene {
     pub fn apply_with(&self, tar: &[u8], options: &ApplyOptions) -> Result<Applied, ArchiveError> {
         let root = File::open(self.root()).unwrap();
         let outcome = apply(root.as_fd(), tar, options);
+        self.check();
+        outcome
+    }
+
+    /// Checks that nothing outside changed, and that nothing of an unpacking stays but its result.
+    pub fn check(&self) {
         assert_eq!(facts(self.scratch.path(), true), self.before, "something outside changed");
         assert!(!self.root().join(".wh..wh.apply").exists(), "a directory was left behind");
-        outcome
     }
 
     pub fn apply(&self, tar: &[u8]) -> Result<Applied, ArchiveError> {
