@@ -91,11 +91,11 @@ fn path(parts: &[u8]) -> String {
     names.join("/")
 }
 
-/// What an extended header says, `with` or without what must make an archive invalid.
+/// What an extended header says.
 fn records(parts: &[u8], data: &[u8]) -> Vec<u8> {
     let text = path(parts);
     let number = format!("{}", data.len());
-    let value = match data.first().unwrap_or(&0) % 6 {
+    match data.first().unwrap_or(&0) % 6 {
         0 => record("path", text.as_bytes()),
         1 => record("linkpath", text.as_bytes()),
         2 => record("size", number.as_bytes()),
@@ -103,8 +103,7 @@ fn records(parts: &[u8], data: &[u8]) -> Vec<u8> {
         4 => [record("GNU.sparse.size", b"5000"), record("GNU.sparse.map", format!("9,{number}").as_bytes())]
             .concat(),
         _ => record("mtime", format!("-{number}.5").as_bytes()),
-    };
-    value
+    }
 }
 
 fn build(steps: &[Step]) -> Vec<u8> {

@@ -85,7 +85,10 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
-type Input<R> = BufReader<Counted<Chain<Cursor<Vec<u8>>, R>>>;
+/// What was read of the beginning, and the rest.
+type Source<R> = Counted<Chain<Cursor<Vec<u8>>, R>>;
+
+type Input<R> = BufReader<Source<R>>;
 
 /// The uncompressed bytes of a layer; see [`open_compressed`].
 #[expect(missing_debug_implementations, reason = "the decoder of zstd has none")]
@@ -146,7 +149,7 @@ fn kind_of(magic: &[u8]) -> Result<Kind, CompressionError> {
 }
 
 impl<R: Read> Decompressed<R> {
-    fn counted(&self) -> (&'static str, &Counted<Chain<Cursor<Vec<u8>>, R>>) {
+    fn counted(&self) -> (&'static str, &Source<R>) {
         match &self.form {
             Form::Plain(input) => ("plain", input.get_ref()),
             Form::Gzip(decoder) => ("gzip", decoder.get_ref().get_ref()),

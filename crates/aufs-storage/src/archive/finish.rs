@@ -7,7 +7,6 @@
 //!   directory becomes opaque.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry as Slot;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -58,7 +57,7 @@ impl<'l> Waiting<'l> {
         self.limits.check(Limited::HeldBytes, self.held_bytes)
     }
 
-    /// Notes the directory that `handle` holds; an entry of the archive beats none, and a later one an earlier one.
+    /// Notes the directory that `handle` holds, in place of what was noted of it before.
     pub(crate) fn directory(
         &mut self,
         path: &[u8],
@@ -70,14 +69,7 @@ impl<'l> Waiting<'l> {
             attributes.map_or(0, |it| it.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum());
         self.hold(path.len() + xattr_bytes)?;
         let directory = Directory { path: path.to_vec(), attributes: attributes.cloned() };
-        match self.directories.entry((stat.st_dev, stat.st_ino)) {
-            Slot::Occupied(mut slot) => {
-                slot.insert(directory);
-            }
-            Slot::Vacant(slot) => {
-                slot.insert(directory);
-            }
-        }
+        self.directories.insert((stat.st_dev, stat.st_ino), directory);
         Ok(())
     }
 

@@ -5,12 +5,30 @@
 //! layer leads where it would lead inside a chroot at the layer's directory, and never out of it. What a
 //! layer may cost is bounded by [`Limits`].
 //!
-//! The way of an entry: [`members`] frames the archive and merges extended headers (`pax`, `sparse`) into one
-//! [`members::Member`]; `name` says what its path stands for; `apply` makes it with `node` in the directory that
-//! `parents` found; `finish` does at the end what must come last. [`pack`] goes the other way.
+//! The way of an entry: `members` frames the archive and merges extended headers (`pax`, `sparse`) into one member;
+//! `name` says what its path stands for; `apply` makes it with `node` in the directory that `parents` found; `finish`
+//! does at the end what must come last. `pack` goes the other way, through `write`.
 //!
-//! [`members`]: self#the-way-of-an-entry
-//! [`members::Member`]: self
+//! ```
+//! use std::fs::File;
+//! use std::os::fd::AsFd;
+//!
+//! use aufs_storage::archive::{ApplyOptions, CompressionLimits, Owners, PackOptions, apply, open_compressed, pack};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let [branch, copy] = [tempfile::tempdir()?, tempfile::tempdir()?];
+//! std::fs::write(branch.path().join(".wh.gone"), "")?;
+//! let mut layer = Vec::new();
+//! let packed = pack(File::open(branch.path())?.as_fd(), &mut layer, &PackOptions::default())?;
+//!
+//! let reader = open_compressed(layer.as_slice(), &CompressionLimits::default())?;
+//! let options = ApplyOptions { owners: Owners::Caller, ..ApplyOptions::default() };
+//! let applied = apply(File::open(copy.path())?.as_fd(), reader, &options)?;
+//! assert_eq!((packed.entries, applied.entries), (1, 1));
+//! assert!(copy.path().join(".wh.gone").exists());
+//! # Ok(())
+//! # }
+//! ```
 
 mod apply;
 mod compressed;

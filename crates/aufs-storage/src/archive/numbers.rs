@@ -29,7 +29,7 @@ fn octal(bytes: &[u8]) -> Option<i64> {
     let digits = bytes.get(start..)?;
     let end = digits.iter().position(is_padding).unwrap_or(digits.len());
     let (digits, rest) = digits.split_at(end);
-    if !rest.iter().all(|byte| is_padding(byte)) && !rest.starts_with(&[0]) {
+    if !rest.iter().all(is_padding) && !rest.starts_with(&[0]) {
         return None; // Digits, a space, and more digits.
     }
     digits.iter().try_fold(0_i64, |number, digit| match digit {
@@ -85,7 +85,7 @@ mod tests {
         for (text, expected) in [
             (&b"0000644\0"[..], Some(0o644)),
             (b"   644 \0", Some(0o644)),
-            (b"\0\0644\0\0", Some(0o644)),
+            (b"\0\x00644\0\0", Some(0o644)),
             (b"77777777", Some(0o77_777_777)),
             (b"", Some(0)),
             (b"\0\0\0\0", Some(0)),
