@@ -112,6 +112,17 @@ fn symbolic_links_cannot_lead_out() {
             Ok(&["d -> e", "e/ 755", "e/y 644: 2"]),
         ),
         (
+            "a directory that the chain of links led to goes",
+            tar()
+                .dir("a/b/c")
+                .symlink("l", "a/b/c")
+                .symlink("a/b/c/s", "/a")
+                .file("l/s/x", "1")
+                .file("l/s/b", "2")
+                .file("l/y", "3"),
+            Err("apply \"l/y\": a parent is no directory"),
+        ),
+        (
             "a directory that a link led to goes",
             tar().dir("a/b").symlink("l", "a/b").file("l/x", "1").file("a", "2").file("l/y", "3"),
             Err("apply \"l/y\": a parent is no directory"),
