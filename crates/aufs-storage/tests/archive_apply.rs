@@ -112,9 +112,9 @@ fn times_are_kept_to_the_nanosecond_and_set_last() {
 #[test]
 fn attributes_of_a_directory_that_went_reach_no_other() {
     let tar = Tar::new()
+        .raw(&Raw { mode: 0o711, mtime: 6, ..Raw::new(b'5', "e") })
         .raw(&Raw { mode: 0o700, mtime: 5, ..Raw::new(b'5', "d") })
-        .symlink("d", "e")
-        .raw(&Raw { mode: 0o711, mtime: 6, ..Raw::new(b'5', "e") });
+        .symlink("d", "e");
     let scene = Scene::new();
     scene.apply(&tar.end()).unwrap();
     assert_eq!(scene.lines(), ["d -> e", "e/ 711"]);
