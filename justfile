@@ -51,6 +51,10 @@ stress seconds="60" seed="":
     cargo build --package aufs-cli
     AUFS_STRESS_SECONDS="{{seconds}}" {{ if seed == "" { "" } else { "AUFS_STRESS_SEED=" + seed } }} cargo test --quiet --package aufs-cli --test fuse_stress
 
+# Unpack random and damaged layers, and read random files of ancestors, SECONDS with each kind; a failure prints the seed.
+fuzz seconds="60" *args:
+    BOLERO_RANDOM_ITERATIONS=1000000000 BOLERO_RANDOM_TEST_TIME_MS="{{seconds}}000" cargo test --package aufs-storage --test archive_fuzz {{args}}
+
 # Install the outside suites from crates.io.
 _suites:
     test -x "{{target}}/tools/bin/pjdfstest" || cargo install --quiet --locked --version "=0.2.2" --root "{{target}}/tools" pjdfstest >&2
