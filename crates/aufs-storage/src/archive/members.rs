@@ -144,7 +144,7 @@ impl<'l, R: Read> Members<'l, R> {
             mode: fields.mode,
             mtime: extended.mtime.unwrap_or(fields.mtime),
             atime: extended.atime,
-            xattrs: std::mem::take(&mut extended.xattrs),
+            xattrs: std::mem::take(&mut extended.xattrs).into_iter().collect(),
         };
         let (major, minor) = fields.device;
         let node = match fields.kind {

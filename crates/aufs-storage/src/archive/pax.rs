@@ -3,6 +3,8 @@
 //! The `tar` crate divides an extended header into lines and so takes no value with a line feed apart rightly, of which
 //! the bytes of a capability are one; and it has no limit on their length. Hence a reader of our own.
 
+use std::collections::BTreeMap;
+
 use super::error::{ArchiveErrorKind, Outcome, PaxFault};
 use super::limits::{Limited, Limits};
 use super::numbers::{self, Time};
@@ -20,8 +22,8 @@ pub(crate) struct Extended {
     pub(crate) gid: Option<u64>,
     pub(crate) mtime: Option<Time>,
     pub(crate) atime: Option<Time>,
-    /// Name and value of attributes, each name once.
-    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Value of each attribute by its name; a map, as a header may have tens of thousands.
+    pub(crate) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
     pub(crate) sparse: SparseKeys,
 }
 
@@ -98,10 +100,7 @@ impl Extended {
         if name.contains(&0) {
             return Err(ArchiveErrorKind::Pax(PaxFault::Zero("an attribute's name")));
         }
-        match self.xattrs.iter_mut().find(|it| it.0 == name) {
-            Some(known) => known.1 = value.to_vec(),
-            None => self.xattrs.push((name.to_vec(), value.to_vec())),
-        }
+        self.xattrs.insert(name.to_vec(), value.to_vec());
         Ok(())
     }
 }
@@ -188,7 +187,7 @@ mod tests {
         assert_eq!(said.mtime, Some(Time { seconds: 1_350_244_992, nanoseconds: 23_960_108 }));
         // A capability may hold any byte, a line feed and a zero among them.
         let said = parsed(b"26 SCHILY.xattr.user.x=\n\0\n").unwrap();
-        assert_eq!(said.xattrs, [(b"user.x".to_vec(), b"\n\0".to_vec())]);
+        assert_eq!(said.xattrs, BTreeMap::from([(b"user.x".to_vec(), b"\n\0".to_vec())]));
         // Later records count, and empty ones take back.
         let said = parsed(b"9 path=a\n9 path=b\n9 size=1\n8 size=\n").unwrap();
         assert_eq!((said.path, said.size), (Some(b"b".to_vec()), None));
