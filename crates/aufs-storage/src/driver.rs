@@ -54,7 +54,7 @@ pub enum Removal {
 /// The driver of one home.
 #[derive(Debug)]
 pub struct Driver {
-    home: Home,
+    pub(crate) home: Home,
     options: DriverOptions,
     boot: String,
 }
@@ -320,6 +320,19 @@ impl Driver {
         lock.remove(&self.home.counts, id).map_err(failed("remove the count of", id.as_str()))
     }
 
+    /// How many have got a layer and not put it back.
+    ///
+    /// # Errors
+    ///
+    /// [`Unknown`](StorageErrorKind::Unknown), or what the host refuses.
+    pub fn users(&self, id: &LayerId) -> Result<u64, StorageError> {
+        let users = || {
+            let (ancestors, lock) = self.known(id)?;
+            Ok(self.users_of(id, &ancestors, &lock)?.users)
+        };
+        users().map_err(|kind: StorageErrorKind| kind.during("look for users of", id))
+    }
+
     /// Unmounts every layer, whoever uses it, as when the host goes down.
     ///
     /// # Errors
@@ -354,7 +367,7 @@ impl Driver {
     }
 
     /// Locks a layer that exists.
-    fn known(&self, id: &LayerId) -> Result<(Vec<LayerId>, Locked), StorageErrorKind> {
+    pub(crate) fn known(&self, id: &LayerId) -> Result<(Vec<LayerId>, Locked), StorageErrorKind> {
         let lock = self.lock(id)?;
         match self.home.ancestors(id) {
             Ok(ancestors) => Ok((ancestors, lock)),
@@ -371,7 +384,7 @@ impl Driver {
     }
 
     /// How a layer is there, and how many use it.
-    fn users_of(
+    pub(crate) fn users_of(
         &self,
         id: &LayerId,
         ancestors: &[LayerId],
@@ -466,7 +479,7 @@ impl Driver {
 
 /// How a layer is there, and how many use it.
 #[derive(Debug)]
-struct Counted {
-    state: State,
-    users: u64,
+pub(crate) struct Counted {
+    pub(crate) state: State,
+    pub(crate) users: u64,
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use aufs_mount::error::{MountError, MountErrorKind};
 use rustix::io::Errno;
 
+use crate::archive::{ArchiveError, ArchiveErrorKind};
 use crate::id::LayerId;
 use crate::layers_file::LayersFileError;
 
@@ -18,7 +19,7 @@ pub struct StorageError {
     pub what: String,
     /// What went wrong.
     #[source]
-    pub kind: StorageErrorKind,
+    pub kind: Box<StorageErrorKind>,
 }
 
 /// What went wrong.
@@ -43,6 +44,15 @@ pub enum StorageErrorKind {
         /// How many have got it and not put it back.
         count: u64,
     },
+    /// A difference can only be told to the layer below, or to nothing.
+    #[error("{parent} is not the layer directly below it")]
+    NotParent {
+        /// The other layer.
+        parent: LayerId,
+    },
+    /// An archive, or the tree it is made of or goes to.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
     /// Docker's driver has no options of a layer either.
     #[error("--storage-opt is not supported for aufs")]
     StorageOption,
@@ -54,6 +64,14 @@ pub enum StorageErrorKind {
     Backing {
         /// Its name.
         fs: &'static str,
+    },
+    /// An object of ours on disk cannot be understood.
+    #[error("{path}: {error}", path = path.display())]
+    Record {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: serde_json::Error,
     },
     /// Something of somebody else is mounted where the layer is to be.
     #[error("a file system of type {fs_type} is mounted at {}; unmount it", path.display())]
@@ -81,7 +99,7 @@ pub enum StorageErrorKind {
 impl StorageErrorKind {
     /// Says during which operation on which layer it went wrong.
     pub fn during(self, op: &'static str, what: impl ToString) -> StorageError {
-        StorageError { op, what: what.to_string(), kind: self }
+        StorageError { op, what: what.to_string(), kind: Box::new(self) }
     }
 
     /// Returns the errno that fits.
@@ -91,7 +109,12 @@ impl StorageErrorKind {
             Self::Exists => Errno::EXIST,
             Self::InUse { .. } | Self::Foreign { .. } => Errno::BUSY,
             Self::StorageOption => Errno::NOTSUP,
-            Self::Backing { .. } | Self::LayersFile(_) => Errno::INVAL,
+            Self::NotParent { .. } => Errno::INVAL,
+            Self::Archive(error) => match error.kind {
+                ArchiveErrorKind::Host { errno, .. } => errno,
+                _ => Errno::INVAL,
+            },
+            Self::Backing { .. } | Self::LayersFile(_) | Self::Record { .. } => Errno::INVAL,
             Self::Mount(error) if matches!(error.kind, MountErrorKind::Busy) => Errno::BUSY,
             Self::Mount(error) => {
                 error.kind.errno().map_or(Errno::IO, |it| Errno::from_raw_os_error(it as i32))

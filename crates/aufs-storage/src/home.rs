@@ -25,6 +25,7 @@ use tracing::warn;
 use crate::error::{StorageErrorKind, failed};
 use crate::id::{LayerId, REMOVING};
 use crate::layers_file;
+use crate::record::Records;
 
 /// Mode of Docker's directories.
 ///
@@ -40,7 +41,10 @@ pub(crate) struct Home {
     pub(crate) diff: OwnedFd,
     pub(crate) mnt: OwnedFd,
     pub(crate) counts: OwnedFd,
-    drafts: OwnedFd,
+    pub(crate) drafts: OwnedFd,
+    /// Of `aufs-rs/`, where our own objects lie.
+    state: OwnedFd,
+    state_path: PathBuf,
     /// Which mount `mnt/` itself lies on.
     mnt_mount_id: u64,
     /// What its file system is called.
@@ -76,6 +80,8 @@ impl Home {
             drafts: directory(&state, &state_path, "drafts")?,
             mnt,
             mnt_mount_id,
+            state,
+            state_path,
             path,
             backing,
         })
@@ -89,6 +95,24 @@ impl Home {
     /// Where a layer is mounted.
     pub(crate) fn mnt_path(&self, id: &LayerId) -> PathBuf {
         self.path.join("mnt").join(id)
+    }
+
+    /// Opens a directory of ours, which is made if missing; returns its path too.
+    pub(crate) fn state_directory(&self, name: &'static str) -> Result<(OwnedFd, PathBuf), StorageErrorKind> {
+        Ok((directory(&self.state, &self.state_path, name)?, self.state_path.join(name)))
+    }
+
+    /// Opens objects of ours.
+    pub(crate) fn records(&self, name: &'static str) -> Result<Records, StorageErrorKind> {
+        let (dir, path) = self.state_directory(name)?;
+        let drafts = open_directory(&self.drafts, OsStr::new("."))
+            .map_err(failed("open", self.state_path.join("drafts")))?;
+        Ok(Records::new(dir, path, drafts))
+    }
+
+    /// Opens the content of a layer.
+    pub(crate) fn open_diff(&self, id: &LayerId) -> Result<OwnedFd, StorageErrorKind> {
+        open_directory(&self.diff, id.as_ref()).map_err(failed("open", self.diff_path(id)))
     }
 
     /// Where each layer has a directory.

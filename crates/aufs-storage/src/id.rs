@@ -5,6 +5,10 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
+use rustix::io::Errno;
+use rustix::rand::{GetRandomFlags, getrandom};
+use serde::{Deserialize, Serialize};
+
 /// What a deleted layer is called while its files go; no layer may be called so.
 pub const REMOVING: &str = "-removing";
 
@@ -16,7 +20,8 @@ pub const INIT: &str = "-init";
 /// Docker's ids are 64 hexadecimal digits, with `-init` after those of the layer
 /// that lies under a container's own. Others may be any of `[A-Za-z0-9][A-Za-z0-9_.-]*`
 /// that leaves room for what a deleted layer is called.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct LayerId(String); // Invariant: checked by `FromStr`, the only constructor.
 
 /// A text cannot name a layer.
@@ -46,6 +51,17 @@ impl LayerId {
     /// Longest id in bytes: a file name has at most 255.
     pub const LEN_MAX: usize = 255 - REMOVING.len();
 
+    /// Returns an id that no other layer has: 64 random hexadecimal digits, as Docker's are.
+    ///
+    /// # Errors
+    ///
+    /// What `getrandom(2)` reports.
+    pub fn random() -> Result<Self, Errno> {
+        let mut bytes = [0_u8; 32];
+        getrandom(&mut bytes, GetRandomFlags::empty())?;
+        Ok(Self(bytes.iter().map(|it| format!("{it:02x}")).collect()))
+    }
+
     /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -68,6 +84,20 @@ impl FromStr for LayerId {
             return Err(LayerIdError::Removing);
         }
         Ok(Self(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for LayerId {
+    type Error = LayerIdError;
+
+    fn try_from(text: String) -> Result<Self, LayerIdError> {
+        text.parse()
+    }
+}
+
+impl From<LayerId> for String {
+    fn from(id: LayerId) -> Self {
+        id.0
     }
 }
 

@@ -26,11 +26,16 @@
 
 pub mod archive;
 pub mod changes;
+pub mod container;
 mod count;
+mod diffs;
 pub mod driver;
 pub mod error;
 mod home;
 pub mod id;
+pub mod image;
 pub mod layers_file;
+mod pending;
+mod record;
 mod remove;
 pub mod status;

@@ -114,5 +114,5 @@ pub fn server_of(path: &Path) -> i32 {
 }
 
 pub fn kind_of<T: std::fmt::Debug>(outcome: Result<T, StorageError>) -> StorageErrorKind {
-    outcome.unwrap_err().kind
+    *outcome.unwrap_err().kind
 }

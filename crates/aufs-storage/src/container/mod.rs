@@ -1,0 +1,22 @@
+//! Containers: an image with a thin writable layer over it, and what is known of them.
+//!
+//! | below `aufs-rs/`       | holds                                  |
+//! |------------------------|----------------------------------------|
+//! | `containers/HEX.json`  | what a container is, by its id          |
+//!
+//! In the driver each has two layers, as in Docker: one of its own, and below
+//! it one that ends in `-init` with the files that every container has.
+
+/// Where the records of containers lie.
+pub(crate) const RECORDS: &str = "containers";
+
+mod commit;
+mod enter;
+mod init_layer;
+mod store;
+
+pub use commit::CommitOptions;
+pub use enter::enter;
+pub use store::{
+    Container, ContainerError, ContainerErrorKind, ContainerInfo, ContainerState, ContainerStore, Volume,
+};

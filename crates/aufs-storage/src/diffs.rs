@@ -1,0 +1,122 @@
+//! What a layer adds to the one below it: as an archive, as a list, as a size; and an archive made into a layer.
+
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+
+use crate::archive::{Applied, ApplyOptions, PackOptions, Packed, apply, pack};
+use crate::changes::{self, Change};
+use crate::count::State;
+use crate::driver::Driver;
+use crate::error::{StorageError, StorageErrorKind, failed};
+use crate::id::LayerId;
+
+/// What a difference is told of.
+enum Told {
+    /// The layer's own directory, and those below it, topmost first.
+    Own(OwnedFd, Vec<OwnedFd>),
+    /// The layer with all below it, as it is mounted.
+    Whole(OwnedFd),
+}
+
+impl Driver {
+    /// Writes what a layer adds to its parent as an uncompressed archive; without a parent, all that it shows.
+    ///
+    /// Of a base layer all is told whatever the parent, as by Docker's driver.
+    ///
+    /// # Errors
+    ///
+    /// [`NotParent`](StorageErrorKind::NotParent), [`Archive`](StorageErrorKind::Archive); what was written is worth nothing then.
+    pub fn diff(
+        &self,
+        id: &LayerId,
+        parent: Option<&LayerId>,
+        out: impl Write,
+        options: &PackOptions,
+    ) -> Result<Packed, StorageError> {
+        let diff = |told: &Told| {
+            let (Told::Own(root, _) | Told::Whole(root)) = told;
+            Ok(pack(root.as_fd(), out, options)?)
+        };
+        self.tell(id, parent, diff).map_err(|kind| kind.during("diff", id))
+    }
+
+    /// Lists what a layer adds, changes and deletes in its parent; without a parent, all that it shows.
+    ///
+    /// # Errors
+    ///
+    /// As [`Driver::diff`].
+    pub fn changes(&self, id: &LayerId, parent: Option<&LayerId>) -> Result<Vec<Change>, StorageError> {
+        let list = |told: &Told| match told {
+            Told::Own(root, lowers) => {
+                let lowers: Vec<_> = lowers.iter().map(AsFd::as_fd).collect();
+                Ok(changes::changes(root.as_fd(), &lowers)?)
+            }
+            Told::Whole(root) => Ok(changes::changes(root.as_fd(), &[])?),
+        };
+        self.tell(id, parent, list).map_err(|kind| kind.during("list the changes of", id))
+    }
+
+    /// Sums up the lengths of the files that a layer adds to its parent, in bytes; without a parent, of all that it shows.
+    ///
+    /// # Errors
+    ///
+    /// As [`Driver::diff`].
+    pub fn diff_size(&self, id: &LayerId, parent: Option<&LayerId>) -> Result<u64, StorageError> {
+        let sum = |told: &Told| {
+            let (Told::Own(root, _) | Told::Whole(root)) = told;
+            Ok(changes::size(root.as_fd())?)
+        };
+        self.tell(id, parent, sum).map_err(|kind| kind.during("measure", id))
+    }
+
+    /// Unpacks an uncompressed archive into a layer, whiteouts and all.
+    ///
+    /// # Errors
+    ///
+    /// [`InUse`](StorageErrorKind::InUse) while it is mounted; [`Archive`](StorageErrorKind::Archive), upon which
+    /// the layer holds some of the archive and is to be removed.
+    pub fn apply_diff(
+        &self,
+        id: &LayerId,
+        tar: impl Read,
+        options: &ApplyOptions,
+    ) -> Result<Applied, StorageError> {
+        let apply = || -> Result<Applied, StorageErrorKind> {
+            let (ancestors, lock) = self.known(id)?;
+            let counted = self.users_of(id, &ancestors, &lock)?;
+            if let State::Mounted(_) = counted.state {
+                return Err(StorageErrorKind::InUse { count: counted.users });
+            }
+            Ok(apply(self.home.open_diff(id)?.as_fd(), tar, options)?)
+        };
+        apply().map_err(|kind| kind.during("apply to", id))
+    }
+
+    fn tell<T>(
+        &self,
+        id: &LayerId,
+        parent: Option<&LayerId>,
+        act: impl FnOnce(&Told) -> Result<T, StorageErrorKind>,
+    ) -> Result<T, StorageErrorKind> {
+        let ancestors = self.home.ancestors(id)?;
+        match (ancestors.first(), parent) {
+            (Some(_), None) => {}
+            (Some(own), Some(parent)) if own != parent => {
+                return Err(StorageErrorKind::NotParent { parent: parent.clone() });
+            }
+            _ => {
+                let lowers = ancestors.iter().map(|it| self.home.open_diff(it)).collect::<Result<_, _>>()?;
+                return act(&Told::Own(self.home.open_diff(id)?, lowers));
+            }
+        }
+        let root = self.get(id, None).map_err(|error| *error.kind)?;
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(&root, flags, Mode::empty()).map_err(failed("open", &root));
+        // The directory is closed before the mount goes, which it would keep.
+        let told = opened.and_then(|root| act(&Told::Whole(root)));
+        let put = self.put(id).map_err(|error| *error.kind);
+        told.and_then(|told| put.map(|()| told))
+    }
+}
