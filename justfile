@@ -55,6 +55,11 @@ stress seconds="60" seed="":
 fuzz seconds="60" *args:
     BOLERO_RANDOM_ITERATIONS=1000000000 BOLERO_RANDOM_TEST_TIME_MS="{{seconds}}000" cargo test --package aufs-storage --test archive_fuzz {{args}}
 
+# Show the storage driver from end to end: an image, two containers, a commit, and the documentation's examples; needs root.
+demo:
+    cargo build --release --package aufs-cli
+    @tools/demo.sh "{{target}}/release/aufs"
+
 # Install the outside suites from crates.io.
 _suites:
     test -x "{{target}}/tools/bin/pjdfstest" || cargo install --quiet --locked --version "=0.2.2" --root "{{target}}/tools" pjdfstest >&2

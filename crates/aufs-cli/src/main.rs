@@ -36,6 +36,11 @@ enum Verb {
     Detect(cmd::detect::DetectArgs),
     Stat(cmd::stat::StatArgs),
     Branch(cmd::branch::BranchArgs),
+    Image(cmd::image::ImageArgs),
+    Container(cmd::container::ContainerArgs),
+    Info(cmd::info::InfoArgs),
+    #[command(hide = true)]
+    Enter(cmd::exec::EnterArgs),
     Serve(cmd::serve::ServeArgs),
 }
 
@@ -72,6 +77,10 @@ fn run(args: &[OsString]) -> (String, anyhow::Result<Exit>) {
         Verb::Detect(args) => ("aufs detect".to_owned(), cmd::detect::run(args)),
         Verb::Stat(args) => ("aufs stat".to_owned(), cmd::stat::run(args)),
         Verb::Branch(args) => ("aufs branch".to_owned(), cmd::branch::run(args)),
+        Verb::Image(args) => ("aufs image".to_owned(), cmd::image::run(args)),
+        Verb::Container(args) => ("aufs container".to_owned(), cmd::container::run(args)),
+        Verb::Info(args) => ("aufs info".to_owned(), cmd::info::run(args)),
+        Verb::Enter(args) => ("aufs container exec".to_owned(), cmd::exec::enter_and_run(args)),
         Verb::Serve(args) => ("aufs serve".to_owned(), cmd::serve::run(args)),
     }
 }

@@ -3,17 +3,26 @@
 use aufs_fuse::FuseError;
 use aufs_mount::error::{ErrorClass, MountError};
 use aufs_mount::option::OptionError;
+use aufs_storage::container::{ContainerError, ContainerErrorKind};
+use aufs_storage::error::{StorageError, StorageErrorKind};
+use aufs_storage::image::error::{ImageError, ImageErrorKind};
 use aufs_union::OpenUnionError;
 use nix::errno::Errno;
 
 use crate::exit::Exit;
 
 pub mod branch;
+pub mod container;
 pub mod detect;
+pub mod exec;
+pub mod image;
+pub mod info;
 pub mod live;
 pub mod mount;
+pub mod root;
 pub mod serve;
 pub mod stat;
+pub mod table;
 pub mod umount;
 
 /// The command line is wrong.
@@ -85,10 +94,51 @@ pub fn exit_of(error: &anyhow::Error) -> Exit {
         error.exit
     } else if let Some(error) = error.downcast_ref::<live::ChangeError>() {
         error.exit()
+    } else if let Some(error) = error.downcast_ref::<StorageError>() {
+        exit_of_storage(&error.kind)
+    } else if let Some(error) = error.downcast_ref::<ImageError>() {
+        exit_of_image(&error.kind)
+    } else if let Some(error) = error.downcast_ref::<ContainerError>() {
+        exit_of_container(&error.kind)
     } else if error.is::<OptionError>() || error.is::<UsageError>() {
         Exit::Usage
     } else {
         Exit::Failure
+    }
+}
+
+fn exit_of_storage(kind: &StorageErrorKind) -> Exit {
+    match kind {
+        StorageErrorKind::Mount(error) => exit_of_class(error.kind.class()),
+        StorageErrorKind::InUse { .. } => Exit::Busy,
+        StorageErrorKind::Call { errno, .. } => match *errno {
+            rustix::io::Errno::PERM | rustix::io::Errno::ACCESS => Exit::Unsupported,
+            _ => Exit::Failure,
+        },
+        StorageErrorKind::Archive(_) | StorageErrorKind::Record { .. } => Exit::Failure,
+        _ => Exit::Refused,
+    }
+}
+
+fn exit_of_image(kind: &ImageErrorKind) -> Exit {
+    match kind {
+        ImageErrorKind::Reference(_) => Exit::Usage,
+        ImageErrorKind::Unknown | ImageErrorKind::Ambiguous { .. } => Exit::Refused,
+        ImageErrorKind::InUse { .. } => Exit::Busy,
+        ImageErrorKind::Storage(kind) => exit_of_storage(kind),
+        ImageErrorKind::Driver(error) => exit_of_storage(&error.kind),
+        _ => Exit::Failure,
+    }
+}
+
+fn exit_of_container(kind: &ContainerErrorKind) -> Exit {
+    match kind {
+        ContainerErrorKind::Name => Exit::Usage,
+        ContainerErrorKind::Started => Exit::Busy,
+        ContainerErrorKind::Image(error) => exit_of_image(&error.kind),
+        ContainerErrorKind::Driver(error) => exit_of_storage(&error.kind),
+        ContainerErrorKind::Storage(kind) => exit_of_storage(kind),
+        _ => Exit::Refused,
     }
 }
 

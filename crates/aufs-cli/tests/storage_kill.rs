@@ -1,0 +1,249 @@
+//! The storage driver's commands are killed at each call that changes the disk; the next command finds nothing half-done.
+#![expect(clippy::unwrap_used, reason = "a test that cannot prepare has failed")]
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use aufs_storage::image::digest::Digest;
+use aufs_testkit::needs::{Need, missing};
+
+const AUFS: &str = env!("CARGO_BIN_EXE_aufs");
+
+/// Calls after which the disk is another; before each the command is killed.
+const CALLS: &str = "fsync,syncfs,linkat,renameat,renameat2,unlinkat,mkdirat,openat2,umount2";
+
+const STRACE: Need = Need::Other { name: "strace", missing: strace_missing };
+
+fn strace_missing() -> Option<String> {
+    let works =
+        Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).stderr(Stdio::null()).status();
+    (!works.is_ok_and(|it| it.success())).then(|| "needs strace, and the right to trace".to_owned())
+}
+
+/// A data root at each stage of the life of a container.
+struct Bed {
+    base: tempfile::TempDir,
+}
+
+impl Bed {
+    fn new() -> Self {
+        let bed = Self { base: tempfile::tempdir().unwrap() };
+        let image = bed.at("image");
+        fs::create_dir(&image).unwrap();
+        let layers = [&[("a", "one"), ("b", "one")][..], &[("c", "two")]].map(|files| {
+            let mut builder = tar::Builder::new(Vec::new());
+            for (path, text) in files {
+                let mut header = tar::Header::new_ustar();
+                header.set_mode(0o644);
+                header.set_size(text.len() as u64);
+                builder.append_data(&mut header, path, text.as_bytes()).unwrap();
+            }
+            builder.into_inner().unwrap()
+        });
+        for (at, layer) in layers.iter().enumerate() {
+            fs::write(image.join(format!("{at}.tar")), layer).unwrap();
+        }
+        let config = serde_json::json!({
+            "architecture": "amd64", "os": "linux",
+            "rootfs": {"type": "layers", "diff_ids": layers.each_ref().map(|it| Digest::of(it))},
+        });
+        fs::write(image.join("config.json"), config.to_string()).unwrap();
+        let manifest = r#"[{"Config":"config.json","RepoTags":["it"],"Layers":["0.tar","1.tar"]}]"#;
+        fs::write(image.join("manifest.json"), manifest).unwrap();
+        bed
+    }
+
+    fn at(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.base.path().join(path)
+    }
+
+    fn aufs(&self, words: &[&str]) -> Vec<String> {
+        let image = self.at("image").display().to_string();
+        let root = self.at("root").display().to_string();
+        let mut all = vec![AUFS.to_owned(), words[0].to_owned(), "--root".to_owned(), root];
+        all.extend(words[1..].iter().map(|it| it.replace("IMAGE", &image)));
+        all
+    }
+
+    fn run(&self, words: &[&str]) -> Output {
+        let all = self.aufs(words);
+        Command::new(&all[0]).args(&all[1..]).stdin(Stdio::null()).output().unwrap()
+    }
+
+    fn done(&self, words: &[&str]) -> String {
+        let output = self.run(words);
+        assert!(output.status.success(), "{words:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs a command that is killed before its call number `when`; false when it makes no more so many.
+    fn is_killed(&self, words: &[&str], with_threads: bool, when: u32) -> bool {
+        let mut strace = Command::new("strace");
+        if with_threads {
+            strace.arg("-f");
+        }
+        strace.args(["-qq", "-o", "/dev/null", "-e", &format!("trace={CALLS}")]);
+        strace.args(["-e", &format!("inject={CALLS}:signal=KILL:when={when}")]).args(self.aufs(words));
+        let output = strace.stdin(Stdio::null()).output().unwrap();
+        let is_killed = output.status.signal() == Some(9) || output.status.code() == Some(128 + 9);
+        assert!(is_killed || output.status.success(), "{words:?} at {when}: {output:?}");
+        is_killed
+    }
+
+    fn names(&self, path: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.at("root").join(path)).unwrap();
+        let mut names: Vec<_> = entries.map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    /// Fails unless the data root holds so many layers and objects, and nothing else.
+    fn check(&self, case: &str, layers: usize, images: usize, containers: usize) {
+        let count = |path: &str| self.names(path).len();
+        let found = ["aufs/layers", "aufs/diff", "aufs/mnt", "aufs-rs/counts"].map(count);
+        assert_eq!(found, [layers; 4], "{case}: {:?}", self.names("aufs/layers"));
+        let found = ["aufs-rs/images", "aufs-rs/tags", "aufs-rs/containers"].map(count);
+        assert_eq!(found, [images, images, containers], "{case}");
+        let image_layers = layers - 2 * containers;
+        assert_eq!(["aufs-rs/layers", "aufs-rs/splits"].map(count), [image_layers; 2], "{case}");
+        assert_eq!(["aufs-rs/pending", "aufs-rs/drafts"].map(count), [0; 2], "{case}");
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        let done = self.run(&["container", "rm", "--force", "one"]);
+        if !done.status.success() && !String::from_utf8_lossy(&done.stderr).contains("no such container") {
+            eprintln!("the container stays: {done:?}");
+        }
+    }
+}
+
+/// A command, what comes before it, and what the root holds after it and a last removal that clears up.
+struct Step {
+    before: &'static [&'static [&'static str]],
+    words: &'static [&'static str],
+    with_threads: bool,
+    /// Whether repeating it after it was done may be refused.
+    may_be_done: bool,
+    layers: usize,
+    images: usize,
+    containers: usize,
+}
+
+const LOAD: &[&str] = &["image", "load", "IMAGE"];
+const CREATE: &[&str] = &["container", "create", "--name", "one", "it"];
+const START: &[&str] = &["container", "start", "one"];
+const STOP: &[&str] = &["container", "stop", "one"];
+const COMMIT: &[&str] = &["container", "commit", "one", "next"];
+const RM: &[&str] = &["container", "rm", "one"];
+const RMI: &[&str] = &["image", "rm", "it"];
+
+fn kill_at_each_call(step: &Step) {
+    if let Some(reason) = missing(&[Need::Root, Need::Fuse, STRACE]).unwrap() {
+        println!("skipped: {reason}");
+        return;
+    }
+    let mut when = 0;
+    loop {
+        when += 1;
+        let bed = Bed::new();
+        step.before.iter().for_each(|it| drop(bed.done(it)));
+        let is_killed = bed.is_killed(step.words, step.with_threads, when);
+        let case = format!("{:?} killed at call {when}", step.words);
+        // Whatever was left, what there is can be shown, and the command can be given again.
+        bed.done(&["image", "ls"]);
+        bed.done(&["container", "ls"]);
+        if is_killed {
+            let again = bed.run(step.words);
+            assert!(again.status.success() || step.may_be_done, "{case}, again: {again:?}");
+        }
+        if step.containers == 1 && step.words != STOP {
+            let root = PathBuf::from(bed.done(START).trim());
+            assert_eq!(fs::read_to_string(root.join("b")).unwrap(), "one", "{case}");
+            bed.done(STOP);
+            assert_eq!(fs::read_dir(root).unwrap().count(), 0, "{case}: it is unmounted");
+        }
+        // The lock of the store is what looks for leftovers; loading what is there takes it.
+        if 0 < step.images {
+            bed.done(LOAD);
+        }
+        bed.check(&case, step.layers, step.images, step.containers);
+        if !is_killed {
+            println!("{} kills of {:?}", when - 1, step.words);
+            assert!(3 < when, "a command that is never killed tells nothing");
+            return;
+        }
+    }
+}
+
+#[test]
+fn fuse_root_a_killed_load_leaves_nothing() {
+    kill_at_each_call(&Step {
+        before: &[],
+        words: LOAD,
+        with_threads: true,
+        may_be_done: false,
+        layers: 2,
+        images: 1,
+        containers: 0,
+    });
+}
+
+#[test]
+fn fuse_root_a_killed_creation_leaves_nothing() {
+    kill_at_each_call(&Step {
+        before: &[LOAD],
+        words: CREATE,
+        with_threads: false,
+        may_be_done: true,
+        layers: 4,
+        images: 1,
+        containers: 1,
+    });
+}
+
+#[test]
+fn fuse_root_a_killed_start_or_stop_can_be_given_again() {
+    let step = Step {
+        before: &[LOAD, CREATE],
+        words: START,
+        with_threads: false,
+        may_be_done: false,
+        layers: 4,
+        images: 1,
+        containers: 1,
+    };
+    kill_at_each_call(&step);
+    kill_at_each_call(&Step { before: &[LOAD, CREATE, START], words: STOP, may_be_done: true, ..step });
+}
+
+#[test]
+fn fuse_root_a_killed_commit_leaves_nothing() {
+    kill_at_each_call(&Step {
+        before: &[LOAD, CREATE],
+        words: COMMIT,
+        with_threads: true,
+        may_be_done: false,
+        layers: 5,
+        images: 2,
+        containers: 1,
+    });
+}
+
+#[test]
+fn fuse_root_a_killed_removal_can_be_given_again() {
+    let step = Step {
+        before: &[LOAD, CREATE],
+        words: RM,
+        with_threads: false,
+        may_be_done: true,
+        layers: 2,
+        images: 1,
+        containers: 0,
+    };
+    kill_at_each_call(&step);
+    kill_at_each_call(&Step { before: &[LOAD], words: RMI, layers: 0, images: 0, ..step });
+}
