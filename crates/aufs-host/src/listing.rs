@@ -1,7 +1,6 @@
 //! Reads a directory of the host with `getdents64(2)` and a large buffer.
 
 use std::ffi::OsStr;
-use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 
@@ -53,8 +52,8 @@ pub fn visit(dir: impl AsFd, is_new: bool, mut take: impl FnMut(Listed<'_>)) -> 
 }
 
 fn visit_rest(dir: impl AsFd, take: &mut impl FnMut(Listed<'_>)) -> io::Result<()> {
-    let mut buffer = vec![MaybeUninit::uninit(); BUFFER_LEN_BYTES];
-    let mut entries = RawDir::new(&dir, &mut buffer);
+    let mut buffer: Vec<u8> = Vec::with_capacity(BUFFER_LEN_BYTES);
+    let mut entries = RawDir::new(&dir, buffer.spare_capacity_mut());
     while let Some(entry) = entries.next() {
         let entry = entry?;
         let name = OsStr::from_bytes(entry.file_name().to_bytes());
