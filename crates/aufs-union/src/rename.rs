@@ -341,8 +341,10 @@ impl Union {
             return Err(UnionErrorKind::NotEmpty);
         }
         let handle = self.dir_handle(target, target.branch())?;
-        self.put_marker_for(state, parent, to.name, removal(held, writable))?;
         if inside.branches.contains(&writable) {
+            // Its own whiteout hides what lies below while those inside go. Where nothing is beside it,
+            // it would hide the directory before the other has its place.
+            self.put_marker_for(state, parent, to.name, removal(held, writable))?;
             marker::clear(&*self.dir_handle(target, writable)?)?;
         }
         target.spot.write().held = Some(handle);
