@@ -10,7 +10,7 @@ use aufs_fusedev::abi::requests::SetAttrIn;
 use aufs_fusedev::reply::Responder;
 use aufs_fusedev::request::Caller;
 use aufs_union::attr::Attr;
-use aufs_union::{Keep, Node, UnionError};
+use aufs_union::{IsMember, Node, UnionError};
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
@@ -87,18 +87,12 @@ impl Served {
         let shared = Arc::clone(&self.shared);
         self.shared.run(copies_much, move || {
             let may_kill = kills_set_id && (!change.is_empty() || shared.is_of_a_writer(&numbered, caller));
-            let keep = change.len_bytes.map_or(Keep::All, Keep::First);
             // A chown is marked whoever makes it, anything else only where the caller lacks CAP_FSETID.
             let may_set_group_id = caller.uid == 0 && change.uid.or(change.gid).is_some();
-            let cleared = if may_kill {
-                let is_member = |gid| may_set_group_id || caller.is_in_group(gid);
-                shared.union().clear_set_id(&numbered.node, keep, is_member)
-            } else {
-                Ok(())
-            };
-            let attr = cleared.and_then(|()| {
-                shared.union().set_attributes_through(&numbered.node, open.as_deref(), &change)
-            });
+            let is_member = |gid| may_set_group_id || caller.is_in_group(gid);
+            let ends_set_id: Option<IsMember<'_>> = if may_kill { Some(&is_member) } else { None };
+            let attr =
+                shared.union().set_attributes_through(&numbered.node, open.as_deref(), &change, ends_set_id);
             answer_attr(&shared, responder, &numbered, attr);
         });
     }

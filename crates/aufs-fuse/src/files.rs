@@ -10,7 +10,7 @@ use aufs_fusedev::abi::requests::{CreateIn, FAllocateIn, FSyncIn, LSeekIn, OpenI
 use aufs_fusedev::interrupts::Interruptible;
 use aufs_fusedev::reply::Responder;
 use aufs_fusedev::request::Caller;
-use aufs_union::{Found, Keep};
+use aufs_union::{CopiedFile, Found, IsMember, Keep, Node, UnionError};
 use rustix::fs::{OFlags, SeekFrom};
 use rustix::io::Errno;
 
@@ -237,29 +237,26 @@ impl Shared {
         if !self.passes() {
             let file = self.union().open_file(node).map_err(|it| errno_of(&it))?;
             if how.truncates {
-                if how.kills_set_id {
-                    self.clear_set_id(node, Keep::First(0), how.caller).map_err(|it| errno_of(&it))?;
-                }
-                self.truncate(node)?;
+                self.truncate(node, how.kills_set_id.then_some(how.caller)).map_err(|it| errno_of(&it))?;
             }
             // Every write comes by here, so the kernel keeps the attributes right itself.
             let handle = Handle::new(node, opens, false, false, Some(file)).for_writing(how.is_writer);
             return Ok((self.handles.insert(handle), Way::Cached));
         }
-        let mut copy = None;
+        // No WRITE will come by here, so what a write by an ordinary user does to these bits happens now.
+        let kills = how.kills_set_id || how.is_writer && how.caller.uid != 0;
+        let mut copied = None;
         if how.is_writer {
             // Before the lock, which others need to open and close the file while its bytes are copied.
-            let keep = if how.truncates { Keep::First(0) } else { Keep::All };
-            let is_abandoned = || signals.is_some_and(|it| it.is_given_up(how.caller));
-            let copied = self.union().copy_file_up(node, keep, &is_abandoned).map_err(|it| errno_of(&it))?;
+            copied = self.copy_up_for(node, how, kills, signals).map_err(|it| errno_of(&it))?;
             node.diverge();
-            if let Some(copied) = copied {
-                if !copied.has_xattrs {
-                    self.numbers.lacks_capabilities_now(numbered.number);
-                }
-                copy = copied.file;
+            if copied.as_ref().is_some_and(|it| !it.has_xattrs) {
+                self.numbers.lacks_capabilities_now(numbered.number);
             }
         }
+        // A copy that is to be empty is so from the start.
+        let is_cut = how.truncates && copied.is_some();
+        let copy = copied.and_then(|it| it.file);
         let is_current = || self.numbers.is_current(numbered);
         let way = opens.open(&self.union(), node, &self.backings, how.is_writer, copy.as_ref(), is_current);
         let way = way.map_err(|it| errno_of(&it))?;
@@ -273,16 +270,35 @@ impl Shared {
             return Ok((0, way));
         }
         let is_passthrough = matches!(way, Way::Passthrough(_));
-        // No WRITE will come by here, so what a write by an ordinary user does to these bits happens now.
-        let kills = how.kills_set_id || how.is_writer && how.caller.uid != 0;
-        let ready = if kills { self.clear_set_id(node, Keep::All, how.caller) } else { Ok(()) };
+        let ready = match (kills, how.truncates) {
+            _ if is_cut => Ok(()),
+            (_, true) => self.truncate(node, kills.then_some(how.caller)),
+            (true, false) => self.clear_set_id(node, Keep::All, how.caller),
+            (false, false) => Ok(()),
+        };
         let ready = ready.map_err(|it| errno_of(&it));
-        let ready = ready.and_then(|()| if how.truncates { self.truncate(node) } else { Ok(()) });
         if let Err(errno) = ready {
             opens.release(&self.backings, how.is_writer, is_passthrough);
             return Err(errno);
         }
         let handle = Handle::new(node, opens, how.is_writer, is_passthrough, None);
         Ok((self.handles.insert(handle), way))
+    }
+
+    /// Copies a file up that is opened for writing, as far as its bytes stay.
+    fn copy_up_for(
+        &self,
+        node: &Arc<Node>,
+        how: How,
+        kills_set_id: bool,
+        signals: Option<&Interruptible>,
+    ) -> Result<Option<CopiedFile>, UnionError> {
+        let is_abandoned = || signals.is_some_and(|it| it.is_given_up(how.caller));
+        if !how.truncates {
+            return self.union().copy_file_up(node, Keep::All, &is_abandoned);
+        }
+        let is_member = |gid| how.caller.is_in_group(gid);
+        let ends_set_id: Option<IsMember<'_>> = if kills_set_id { Some(&is_member) } else { None };
+        self.union().copy_file_up_empty(node, ends_set_id, &is_abandoned)
     }
 }

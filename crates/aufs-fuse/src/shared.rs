@@ -12,7 +12,7 @@ use aufs_fusedev::request::Caller;
 use aufs_fusedev::stats::Stats;
 use aufs_fusedev::transport::InUse;
 use aufs_union::attr::SetAttr;
-use aufs_union::{Found, Keep, Node, OpenFile, Union, UnionError};
+use aufs_union::{Found, IsMember, Keep, Node, OpenFile, Union, UnionError};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use rustix::fs::FileType;
 use rustix::io::Errno;
@@ -207,9 +207,12 @@ impl Shared {
         SHORT_LEN_BYTES < len_bytes
     }
 
-    pub(crate) fn truncate(&self, node: &Arc<Node>) -> Result<(), Errno> {
+    /// Cuts all bytes off, for the opening by a `writer` whose set-id bits are to end, if there is one.
+    pub(crate) fn truncate(&self, node: &Arc<Node>, writer: Option<Caller>) -> Result<(), UnionError> {
         let change = SetAttr { len_bytes: Some(0), ..SetAttr::default() };
-        self.union().set_attributes(node, &change).map(drop).map_err(|it| errno_of(&it))
+        let is_member = |gid| writer.is_some_and(|it| it.is_in_group(gid));
+        let ends_set_id: Option<IsMember<'_>> = if writer.is_some() { Some(&is_member) } else { None };
+        self.union().set_attributes_through(node, None, &change, ends_set_id).map(drop)
     }
 
     /// Takes the set-id bits away that a change by `caller` ends; comes before the change, so that changed
@@ -220,7 +223,7 @@ impl Shared {
         keep: Keep,
         caller: Caller,
     ) -> Result<(), UnionError> {
-        self.union().clear_set_id(node, keep, |gid| caller.is_in_group(gid))
+        self.union().clear_set_id(node, keep, &|gid| caller.is_in_group(gid))
     }
 
     pub(crate) fn handle(&self, number: u64) -> Result<Arc<Handle>, Errno> {

@@ -8,6 +8,7 @@ use aufs_host::entry::Entry;
 use aufs_host::xattr;
 use rustix::fs::{self, FileType, OFlags, Stat, StatVfs, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
+use tracing::warn;
 
 use crate::attr::{Attr, SetAttr, SetTime};
 use crate::copy_up::Keep;
@@ -17,17 +18,21 @@ use crate::names::NAME_LEN_MAX;
 use crate::node::Node;
 use crate::union::Union;
 
+/// Whether a writer is one of the group that is asked for.
+pub type IsMember<'a> = &'a dyn Fn(u32) -> bool;
+
 impl Union {
     /// Changes attributes, after copying the entry up, and returns the new ones.
     ///
     /// # Errors
     ///
-    /// As [`Union::copy_up`], and what chmod, chown, truncate, utimensat report.
+    /// As [`Union::copy_up`], and what chmod, chown, truncate, utimensat report. A lower entry is then as it was.
     pub fn set_attributes(&self, node: &Arc<Node>, change: &SetAttr) -> Result<Attr, UnionError> {
-        self.set_attributes_through(node, None, change)
+        self.set_attributes_through(node, None, change, None)
     }
 
-    /// As [`Union::set_attributes`], by the descriptor of `open` where that is open on the right file.
+    /// As [`Union::set_attributes`], by the descriptor of `open` where that is open on the right file;
+    /// with `ends_set_id` set-id bits go first, as by [`Union::clear_set_id`].
     ///
     /// # Errors
     ///
@@ -37,17 +42,24 @@ impl Union {
         node: &Arc<Node>,
         open: Option<&OpenFile>,
         change: &SetAttr,
+        ends_set_id: Option<IsMember<'_>>,
     ) -> Result<Attr, UnionError> {
-        self.change(node, open, change).during_on("change attributes of", node)
+        self.change(node, open, change, ends_set_id).during_on("change attributes of", node)
     }
 
-    fn change(&self, node: &Arc<Node>, open: Option<&OpenFile>, change: &SetAttr) -> Outcome<Attr> {
+    fn change(
+        &self,
+        node: &Arc<Node>,
+        open: Option<&OpenFile>,
+        change: &SetAttr,
+        ends_set_id: Option<IsMember<'_>>,
+    ) -> Outcome<Attr> {
         let is_dir = node.file_type() == FileType::Directory;
         let is_copied = if is_dir {
             self.copy_node_up(node, Keep::All)?;
             false
         } else {
-            self.copy_changed(node, change, &|| false)?.is_some()
+            self.copy_changed(node, change, ends_set_id, &|| false)?.is_some()
         };
         if change.len_bytes.is_some() {
             node.diverge();
@@ -57,7 +69,7 @@ impl Union {
             return Ok(self.attr_of(node, &stat));
         }
         let by_entry = |entry: Entry<'_>| -> Outcome<Stat> {
-            apply(entry, change)?;
+            apply(entry, change, ends_set_id, Applied::InPlace)?;
             Ok(stat_changed(entry)?)
         };
         let stat = match open.and_then(|it| it.ready_to_change(node)) {
@@ -80,7 +92,7 @@ impl Union {
     /// Clears the set-id bits of a file, after copying it up, as a write by an ordinary user does.
     ///
     /// The group's bit stays where the group may not execute, for it means locking there, but only
-    /// for members: `is_member` says whether the writer is one of the group it is asked for.
+    /// for members: `is_member` says whether the writer is one.
     /// Source: `setattr_should_drop_suidgid` in `fs/attr.c` of Linux.
     ///
     /// # Errors
@@ -90,18 +102,10 @@ impl Union {
         &self,
         node: &Arc<Node>,
         keep: Keep,
-        is_member: impl FnOnce(u32) -> bool,
+        is_member: IsMember<'_>,
     ) -> Result<(), UnionError> {
-        let clear = |entry: Entry<'_>| -> Outcome<()> {
-            let stat = entry.stat()?;
-            let kept = without_set_id(stat.st_mode, || is_member(stat.st_gid));
-            if kept != stat.st_mode {
-                entry.chmod(kept)?;
-            }
-            Ok(())
-        };
         self.copy_node_up(node, keep)
-            .and_then(|_| self.on_entry(node, |_, entry| clear(entry)))
+            .and_then(|_| self.on_entry(node, |_, entry| clear_set_id(entry, is_member).map(drop)))
             .during_on("clear set-id bits of", node)
     }
 
@@ -228,24 +232,68 @@ impl Union {
     }
 }
 
-/// Applies `change`: owner first, as it clears set-id bits; length before times, as it moves them.
-pub(crate) fn apply(entry: Entry<'_>, change: &SetAttr) -> Outcome<()> {
+/// What a change is applied to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Applied {
+    /// A draft, which goes if that fails.
+    ToDraft,
+    /// An entry that is shown: bytes that were cut off are lost.
+    InPlace,
+}
+
+/// Applies `change`, after the set-id bits are gone that `ends_set_id` takes: changed bytes never run with them.
+pub(crate) fn apply(
+    entry: Entry<'_>,
+    change: &SetAttr,
+    ends_set_id: Option<IsMember<'_>>,
+    applied: Applied,
+) -> Outcome<()> {
+    let before = ends_set_id.map_or(Ok(None), |is_member| clear_set_id(entry, is_member))?;
+    let done = apply_parts(entry, change, applied);
+    if let (Err(_), Some(mode)) = (&done, before)
+        && let Err(errno) = entry.chmod(mode)
+    {
+        warn!(%errno, "set-id bits stay cleared, though the change failed that ends them");
+    }
+    done
+}
+
+/// Applies `change`: owner first, as it clears set-id bits; length late, as there is no way back;
+/// times last, as the others move them.
+fn apply_parts(entry: Entry<'_>, change: &SetAttr, applied: Applied) -> Outcome<()> {
     if change.uid.is_some() || change.gid.is_some() {
         entry.chown(change.uid, change.gid)?;
-    }
-    if let Some(len_bytes) = change.len_bytes {
-        entry.truncate(len_bytes)?;
     }
     if let Some(mode) = change.mode {
         entry.chmod(mode)?;
     }
+    if let Some(len_bytes) = change.len_bytes {
+        entry.truncate(len_bytes)?;
+    }
     if change.atime.is_some() || change.mtime.is_some() {
-        entry.set_times(&Timestamps {
+        let times = Timestamps {
             last_access: timespec_of(change.atime),
             last_modification: timespec_of(change.mtime),
-        })?;
+        };
+        match entry.set_times(&times) {
+            Err(errno) if change.len_bytes.is_some() && applied == Applied::InPlace => {
+                warn!(%errno, "a file that was cut has the time of now, not the one that was asked for");
+            }
+            other => other?,
+        }
     }
     Ok(())
+}
+
+/// Clears set-id bits; returns the mode there was, if it had any that go.
+fn clear_set_id(entry: Entry<'_>, is_member: IsMember<'_>) -> Outcome<Option<u32>> {
+    let stat = entry.stat()?;
+    let kept = without_set_id(stat.st_mode, || is_member(stat.st_gid));
+    if kept == stat.st_mode {
+        return Ok(None);
+    }
+    entry.chmod(kept)?;
+    Ok(Some(stat.st_mode))
 }
 
 /// Asks for attributes after a change, twice if need be: the change is made, so an error would be wrong.

@@ -20,7 +20,7 @@ use tracing::{debug, warn};
 
 use crate::attr::SetAttr;
 use crate::branch::BranchIndex;
-use crate::change;
+use crate::change::{self, Applied, IsMember};
 use crate::error::{During, Outcome, UnionError, UnionErrorKind};
 use crate::node::Node;
 use crate::pseudo_link::Origin;
@@ -102,15 +102,33 @@ impl Union {
         self.make_copy(node, keep, is_abandoned, |_| Ok(())).during_on("copy up", node)
     }
 
+    /// As [`Union::copy_file_up`], to cut all bytes off; a copy that is made is empty, and without the
+    /// set-id bits that `ends_set_id` takes, before it shows.
+    ///
+    /// # Errors
+    ///
+    /// As [`Union::copy_file_up`].
+    pub fn copy_file_up_empty(
+        &self,
+        node: &Arc<Node>,
+        ends_set_id: Option<IsMember<'_>>,
+        is_abandoned: Abandoned<'_>,
+    ) -> Result<Option<CopiedFile>, UnionError> {
+        let change = SetAttr { len_bytes: Some(0), ..SetAttr::default() };
+        self.copy_changed(node, &change, ends_set_id, is_abandoned).during_on("copy up", node)
+    }
+
     /// As [`Union::copy_file_up`]; a copy that is made has the change before it shows.
     pub(crate) fn copy_changed(
         &self,
         node: &Arc<Node>,
         change: &SetAttr,
+        ends_set_id: Option<IsMember<'_>>,
         is_abandoned: Abandoned<'_>,
     ) -> Outcome<Option<CopiedFile>> {
         let keep = change.len_bytes.map_or(Keep::All, Keep::First);
-        self.make_copy(node, keep, is_abandoned, |draft| change::apply(draft, change))
+        let apply = |draft: Entry<'_>| change::apply(draft, change, ends_set_id, Applied::ToDraft);
+        self.make_copy(node, keep, is_abandoned, apply)
     }
 
     /// Whether a copy of `node` will most likely share its blocks, and so take no time for its bytes.

@@ -41,6 +41,7 @@ mod union;
 mod writable;
 
 pub use aufs_host::copy::CopyMethod;
+pub use change::IsMember;
 pub use copy_up::{CopiedFile, Keep};
 pub use counters::Counters;
 pub use create::New;

@@ -97,7 +97,7 @@ fn attributes_change_through_a_descriptor_also_where_the_name_leads_nowhere() {
         mtime: Some(SetTime::At(Timespec { tv_sec: 5, tv_nsec: 6 })),
         ..SetAttr::default()
     };
-    let attr = union.set_attributes_through(&found.node, Some(&open), &change).unwrap();
+    let attr = union.set_attributes_through(&found.node, Some(&open), &change, None).unwrap();
     assert_eq!((attr.mode & 0o7777, attr.len_bytes, attr.mtime.tv_sec), (0o600, 7, 5));
     let host = fs::metadata(base.path().join("b0/g")).unwrap();
     assert_eq!((host.permissions().mode() & 0o7777, host.len(), host.mtime()), (0o600, 7, 5));
@@ -113,7 +113,7 @@ fn a_descriptor_of_the_lower_file_is_not_used_to_change_it() {
     let node = find(&union, "f").unwrap().node;
     let reader = union.open_file(&node).unwrap();
     let change = SetAttr { len_bytes: Some(2), mode: Some(0o600), ..SetAttr::default() };
-    let attr = union.set_attributes_through(&node, Some(&reader), &change).unwrap();
+    let attr = union.set_attributes_through(&node, Some(&reader), &change, None).unwrap();
     assert_eq!((attr.len_bytes, attr.mode & 0o7777), (2, 0o600));
     assert_eq!(fs::read(base.path().join("b1/f")).unwrap(), b"lower");
     assert_eq!(fs::read(base.path().join("b0/f")).unwrap(), b"lo");

@@ -83,7 +83,7 @@ fn operate(base: &Path) {
     let file = union.open_created(&found.node, file);
     let change = SetAttr { mode: Some(0o600), mtime: Some(SetTime::Now), ..SetAttr::default() };
     mark("set attributes by descriptor");
-    union.set_attributes_through(&found.node, Some(&file), &change).unwrap();
+    union.set_attributes_through(&found.node, Some(&file), &change, None).unwrap();
     mark("set attributes by name");
     union.set_attributes(&found.node, &change).unwrap();
     mark("make directory");
