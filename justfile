@@ -60,6 +60,11 @@ demo:
     cargo build --release --package aufs-cli
     @tools/demo.sh "{{target}}/release/aufs"
 
+# Let each of four errors happen at each system call of the server, and its death; `just test` takes one in some. ONLY is a part of an operation's name.
+faults only="":
+    cargo build --package aufs-cli
+    AUFS_FAULTS=all AUFS_FAULTS_ONLY="{{only}}" REQUIRE="${REQUIRE:-fuse,root,strace}" cargo test --quiet --package aufs-cli --no-fail-fast --test fault_injection --test branch_refusals -- --nocapture
+
 # Install the outside suites from crates.io.
 _suites:
     test -x "{{target}}/tools/bin/pjdfstest" || cargo install --quiet --locked --version "=0.2.2" --root "{{target}}/tools" pjdfstest >&2
@@ -68,7 +73,7 @@ _suites:
 # Run the tests that mount once more with requests travelling by io_uring; turns the host's switch for it and back.
 test-uring *args:
     cargo build --package aufs-cli
-    AUFS_BIN="{{target}}/debug/aufs" tools/with_uring.sh cargo test --package aufs-cli --no-fail-fast {{args}}
+    AUFS_FAULTS=few AUFS_BIN="{{target}}/debug/aufs" tools/with_uring.sh cargo test --package aufs-cli --no-fail-fast {{args}}
 
 # Build the API documentation; a broken link is an error.
 docs:
