@@ -8,6 +8,7 @@ pub mod dump;
 pub mod error;
 pub mod history;
 pub mod host_calls;
+pub mod hostile;
 pub mod isolate;
 pub mod kernel_calls;
 pub mod model;

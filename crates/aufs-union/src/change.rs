@@ -66,7 +66,7 @@ impl Union {
         }
         if is_copied {
             let stat = self.on_entry(node, |_, entry| Ok(stat_changed(entry)?))?;
-            return Ok(self.attr_of(node, &stat));
+            return self.own_attr(node, &stat);
         }
         let by_entry = |entry: Entry<'_>| -> Outcome<Stat> {
             apply(entry, change, ends_set_id, Applied::InPlace)?;
@@ -86,7 +86,7 @@ impl Union {
         if is_dir {
             node.lock_dir()?.passes_group = None;
         }
-        Ok(self.attr_of(node, &stat))
+        self.own_attr(node, &stat)
     }
 
     /// Clears the set-id bits of a file, after copying it up, as a write by an ordinary user does.

@@ -22,6 +22,7 @@ use crate::attr::SetAttr;
 use crate::branch::BranchIndex;
 use crate::change::{self, Applied, IsMember};
 use crate::error::{During, Outcome, UnionError, UnionErrorKind};
+use crate::file::refuse_other_types;
 use crate::node::Node;
 use crate::pseudo_link::Origin;
 use crate::report::{Change, CopyUpPhases, CopyUpReport, Stopwatch};
@@ -173,6 +174,7 @@ impl Union {
             // Nobody who moves or removes the file is to wait for its bytes.
             let source = self.on_entry(node, |_, entry| Ok(self.with_room(|| open_source(entry))?))?;
             let stat = fs::fstat(&source)?;
+            refuse_other_types(&stat)?;
             phases.open_source_ns = stopwatch.lap_ns();
             let (copy, method) =
                 self.draft_of_file((&source, &stat), keep, is_abandoned, &mut stopwatch, &mut phases)?;
@@ -511,9 +513,12 @@ impl Union {
 }
 
 /// Opens a file to copy it; only its owner may leave its time of access alone.
+///
+/// Waits for nobody, should it be a FIFO by now.
 fn open_source(entry: Entry<'_>) -> io::Result<File> {
-    match entry.open(OFlags::RDONLY | OFlags::NOATIME) {
-        Err(Errno::PERM) => entry.open(OFlags::RDONLY),
+    const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK);
+    match entry.open(FLAGS | OFlags::NOATIME) {
+        Err(Errno::PERM) => entry.open(FLAGS),
         other => other,
     }
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
-use rustix::fs::{self, FallocateFlags, FileType, OFlags, SeekFrom};
+use rustix::fs::{self, FallocateFlags, FileType, OFlags, SeekFrom, Stat};
 use rustix::io::Errno;
 
 use crate::copy_up::Keep;
@@ -71,9 +71,11 @@ impl Union {
     }
 
     fn reopen(&self, node: &Arc<Node>, writable: bool) -> Outcome<Opened> {
-        let flags = if writable { OFlags::RDWR } else { OFlags::RDONLY };
+        // Others may have put a FIFO or a device there, which is neither waited for nor used.
+        let flags = if writable { OFlags::RDWR } else { OFlags::RDONLY } | OFlags::NONBLOCK;
         let version = node.version();
         let file = self.on_entry(node, |_, entry| Ok(self.with_room(|| entry.open(flags))?))?;
+        refuse_other_types(&fs::fstat(&file)?)?;
         Ok(Opened { file: Arc::new(file), version, is_writable: writable })
     }
 
@@ -201,5 +203,13 @@ impl Union {
     /// `ENXIO` beyond the end; else what `lseek(2)` reports.
     pub fn seek(&self, open: &OpenFile, whence: SeekFrom) -> Result<u64, UnionError> {
         self.readable(open).and_then(|file| Ok(fs::seek(&*file, whence)?)).during_on("seek", &open.node)
+    }
+}
+
+/// Refuses what is no regular file any more.
+pub(crate) fn refuse_other_types(stat: &Stat) -> Outcome<()> {
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Ok(()),
+        _ => Err(UnionErrorKind::Stale),
     }
 }

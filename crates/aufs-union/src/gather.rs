@@ -190,7 +190,7 @@ impl Union {
         let part = self.dir_part(dir, branch)?;
         let (mut is_opaque, mut shows_names) = (false, false);
         let mut unknown = Vec::new();
-        listing::visit(&part.fd, part.is_new, |entry| match BranchName::of(entry.name) {
+        let read = listing::visit(&part.fd, part.is_new, |entry| match BranchName::of(entry.name) {
             // Overlong names of lower branches are listed, so that nobody takes the directory for empty.
             BranchName::Plain(name) => {
                 shows_names = true;
@@ -202,7 +202,11 @@ impl Union {
             BranchName::Whiteout(name) if honors_whiteouts => index.put_marker(name, branch),
             BranchName::Opaque if honors_whiteouts => is_opaque = true,
             _ => (),
-        })?;
+        });
+        match read {
+            Err(Errno::NOENT) => return Ok(false), // Others removed it, so it holds nothing.
+            other => other?,
+        }
         for name in unknown {
             let stat = Entry::At(part.fd.as_fd(), &name).stat()?;
             let ino = self.number(stat.st_dev, stat.st_ino);

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use aufs_host::entry::Entry;
-use rustix::fs::{FileType, Stat, Timespec};
+use rustix::fs::{self, FileType, Stat, Timespec};
 
 use crate::attr::Attr;
 use crate::branch::BranchIndex;
@@ -108,7 +108,15 @@ impl Union {
 
     pub(crate) fn read_attributes(&self, node: &Arc<Node>) -> Outcome<Attr> {
         let stat = self.on_entry(node, |_, entry| Ok(entry.stat()?))?;
-        Ok(self.attr_of(node, &stat))
+        self.own_attr(node, &stat)
+    }
+
+    /// As [`Union::attr_of`], unless others have put something of another type there, which is not the node.
+    pub(crate) fn own_attr(&self, node: &Node, stat: &Stat) -> Outcome<Attr> {
+        if FileType::from_raw_mode(stat.st_mode) != node.file_type() {
+            return Err(UnionErrorKind::Stale);
+        }
+        Ok(self.attr_of(node, stat))
     }
 
     /// A directory on several branches counts no links, as nobody could without reading them all; nor does
@@ -155,6 +163,9 @@ impl Union {
             return Err(UnionErrorKind::Stale); // It changed its type while we looked.
         }
         if let Some(node) = self.revalidated(state, name, branch, &stat) {
+            if file_type == FileType::Directory {
+                self.merge_again(dir, name, &node, branches)?;
+            }
             let attr = self.attr_of(&node, &stat);
             return Ok(Found { node, attr });
         }
@@ -204,6 +215,31 @@ impl Union {
             && node.ino() == self.number(stat.st_dev, stat.st_ino)
             && node.file_type() == FileType::from_raw_mode(stat.st_mode);
         is_same.then_some(node)
+    }
+
+    /// Makes a known directory show just the parts that a fresh look at the branches found.
+    fn merge_again(
+        &self,
+        dir: &Arc<Node>,
+        name: &OsStr,
+        node: &Arc<Node>,
+        branches: Vec<BranchIndex>,
+    ) -> Outcome<()> {
+        let mut inside = node.lock_dir()?;
+        let mut replaced = Vec::new();
+        for &branch in &branches {
+            let Some(known) = node.handle(branch) else { continue };
+            let (was, is) =
+                (fs::fstat(&*known)?, Entry::At(self.dir_handle(dir, branch)?.as_fd(), name).stat()?);
+            if (was.st_dev, was.st_ino) != (is.st_dev, is.st_ino) {
+                replaced.push(branch);
+            }
+        }
+        if inside.branches != branches || !replaced.is_empty() {
+            node.keep_handles(|it| branches.contains(&it) && !replaced.contains(&it));
+            inside.restack(branches);
+        }
+        Ok(())
     }
 
     /// Whether looking for opaque parts can wait until somebody looks into the directory.

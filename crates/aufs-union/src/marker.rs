@@ -2,7 +2,8 @@
 //!
 //! As in kernel aufs each is a hard link of one empty file at the branch's
 //! root, so that a deletion costs no inode; when that file has no links left
-//! to give, a marker is a file of its own.
+//! to give, another takes its place. Where there can be none, a marker is a
+//! file of its own.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
@@ -27,16 +28,38 @@ pub(crate) fn put_opaque(root: &OwnedFd, dir: &OwnedFd) -> io::Result<()> {
 }
 
 fn put(root: &OwnedFd, dir: &OwnedFd, marker: &OsStr) -> io::Result<()> {
-    match Entry::At(root.as_fd(), OsStr::new(WHITEOUT_BASE)).link(dir, marker) {
+    let base = Entry::At(root.as_fd(), OsStr::new(WHITEOUT_BASE));
+    let linked = match base.link(dir, marker) {
+        Err(Errno::MLINK) => renew_base(root).and_then(|()| base.link(dir, marker)),
+        other => other,
+    };
+    match linked {
         Ok(()) | Err(Errno::EXIST) => Ok(()),
         // Out of links, gone, or on another file system mounted inside the branch.
-        Err(Errno::MLINK | Errno::NOENT | Errno::XDEV | Errno::PERM) => {
-            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-            match fs::openat(dir, marker, flags, Mode::from_raw_mode(0o444)) {
-                Ok(_) | Err(Errno::EXIST) => Ok(()),
-                Err(errno) => Err(errno),
-            }
-        }
+        Err(Errno::MLINK | Errno::NOENT | Errno::XDEV | Errno::PERM) => create_empty(dir, marker),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Makes the file that markers are links of, if there is none.
+pub(crate) fn make_base(root: &OwnedFd) -> io::Result<()> {
+    create_empty(root, OsStr::new(WHITEOUT_BASE))
+}
+
+/// Puts a fresh file in the place of one without links to give; its links are markers still.
+///
+/// Who comes in between finds none, and makes a marker that is a file of its own.
+fn renew_base(root: &OwnedFd) -> io::Result<()> {
+    match fs::unlinkat(root, WHITEOUT_BASE, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => make_base(root),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn create_empty(dir: &OwnedFd, name: &OsStr) -> io::Result<()> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    match fs::openat(dir, name, flags, Mode::from_raw_mode(0o444)) {
+        Ok(_) | Err(Errno::EXIST) => Ok(()),
         Err(errno) => Err(errno),
     }
 }

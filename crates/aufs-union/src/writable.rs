@@ -1,18 +1,21 @@
 //! The writable branch: its bookkeeping entries, its lock, and where drafts are built.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aufs_host::draft::{read_names, remove_tree};
+use aufs_host::entry::Entry;
 use aufs_host::privilege;
-use rustix::fs::{self, FlockOperation, Mode, OFlags};
+use rustix::fs::{self, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::{self, Errno};
 use tracing::warn;
 
 use crate::branch::BranchIndex;
 use crate::error::UnionErrorKind;
+use crate::marker;
 use crate::names::{DRAFTS, ORPHANS, PSEUDO_LINKS, WHITEOUT_BASE};
 
 /// Why branches cannot be shown as a union.
@@ -66,6 +69,14 @@ pub enum OpenUnionError {
     /// Names of copied-up files that a killed union left apart cannot be brought together.
     #[error("cannot complete hard links that another mount left in .wh..wh.plnk of the rw branch: {0}")]
     PseudoLinks(UnionErrorKind),
+    /// Something else lies where the writable branch has its bookkeeping; links are not followed.
+    #[error("cannot use {path} of the rw branch: it is no {wanted}; remove it", path = path.display())]
+    Bookkeeping {
+        /// What lies there.
+        path: PathBuf,
+        /// What should.
+        wanted: &'static str,
+    },
     /// Another union writes there.
     #[error("branch {path} is in use by another mount; unmount that first", path = path.display())]
     InUse {
@@ -86,7 +97,10 @@ impl OpenUnionError {
     /// Returns the errno a mount call reports.
     pub fn errno(&self) -> Errno {
         match self {
-            Self::NoBranches | Self::Twice { .. } | Self::WorkdirElsewhere { .. } => Errno::INVAL,
+            Self::NoBranches
+            | Self::Twice { .. }
+            | Self::WorkdirElsewhere { .. }
+            | Self::Bookkeeping { .. } => Errno::INVAL,
             Self::Branch { errno, .. } | Self::Marker(errno) | Self::Writable { errno, .. } => *errno,
             Self::TooManyBranches { .. } => Errno::MFILE,
             Self::InUse { .. } => Errno::BUSY,
@@ -121,6 +135,7 @@ impl Writable {
             let path = path.to_owned();
             move |errno| OpenUnionError::Writable { path, errno, remedy: remedy_for(errno) }
         };
+        check_bookkeeping(path, root)?;
         // The lock comes before any change, since another union may be at work.
         make_directory(root, DRAFTS).map_err(fail(path))?;
         let inside = open_readable(root.as_fd(), DRAFTS).map_err(fail(path))?;
@@ -133,7 +148,7 @@ impl Writable {
             make_directory(root, name).map_err(fail(path))?;
         }
         let pseudo_links = open_readable(root.as_fd(), PSEUDO_LINKS).map_err(fail(path))?;
-        make_whiteout_base(root).map_err(fail(path))?;
+        marker::make_base(root).map_err(fail(path))?;
         let drafts = match workdir {
             None => inside,
             Some(workdir) => open_workdir(workdir, root, path)?,
@@ -163,18 +178,29 @@ fn remedy_for(errno: Errno) -> &'static str {
     }
 }
 
+/// Refuses to work with names of ours that are something else, before anything is changed.
+fn check_bookkeeping(path: &Path, root: &OwnedFd) -> Result<(), OpenUnionError> {
+    let (directory, file) = ((FileType::Directory, "directory"), (FileType::RegularFile, "regular file"));
+    let names = [(DRAFTS, directory), (PSEUDO_LINKS, directory), (ORPHANS, directory), (WHITEOUT_BASE, file)];
+    for (name, (file_type, wanted)) in names {
+        match Entry::At(root.as_fd(), OsStr::new(name)).stat() {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) != file_type => {
+                return Err(OpenUnionError::Bookkeeping { path: path.join(name), wanted });
+            }
+            Ok(_) | Err(Errno::NOENT) => (),
+            Err(errno) => {
+                let remedy = remedy_for(errno);
+                return Err(OpenUnionError::Writable { path: path.join(name), errno, remedy });
+            }
+        }
+    }
+    Ok(())
+}
+
 fn make_directory(root: &OwnedFd, name: &str) -> io::Result<()> {
     match fs::mkdirat(root, name, Mode::RWXU) {
         Err(Errno::EXIST) => Ok(()),
         other => other,
-    }
-}
-
-fn make_whiteout_base(root: &OwnedFd) -> io::Result<()> {
-    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-    match fs::openat(root, WHITEOUT_BASE, flags, Mode::from_raw_mode(0o444)) {
-        Ok(_) | Err(Errno::EXIST) => Ok(()),
-        Err(errno) => Err(errno),
     }
 }
 
