@@ -197,19 +197,45 @@ pub fn fresh_name() -> OsString {
 ///
 /// # Errors
 ///
-/// The first failure, `EXDEV` for a mount; what was removed until then stays removed.
+/// The first failure, `EXDEV` for a mount, `EMFILE` where the tree is deeper than descriptors
+/// reach; what was removed until then stays removed.
 pub fn remove_tree(dir: impl AsFd, name: &OsStr) -> io::Result<()> {
-    match fs::unlinkat(&dir, name, AtFlags::empty()) {
-        Err(Errno::ISDIR) => (),
-        other => return other,
+    if !is_left(&dir, name)? {
+        return Ok(());
     }
-    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
-    let inside = fs::openat2(&dir, name, flags, Mode::empty(), resolve)?;
-    for entry in read_names(&inside)? {
-        remove_tree(&inside, &entry)?;
+    // Directories on the way down with their names, and what is still in them.
+    let enter = |above: BorrowedFd<'_>, name: OsString| {
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+        let inside = fs::openat2(above, &name, flags, Mode::empty(), resolve)?;
+        let names = read_names(&inside)?;
+        io::Result::Ok((inside, name, names))
+    };
+    let mut levels = vec![enter(dir.as_fd(), name.to_owned())?];
+    while let Some((inside, _, names)) = levels.last_mut() {
+        match names.pop() {
+            Some(name) if is_left(&*inside, &name)? => {
+                let level = enter(inside.as_fd(), name)?;
+                levels.push(level);
+            }
+            Some(_) => (),
+            None => {
+                let Some((_, name, _)) = levels.pop() else { break };
+                let above = levels.last().map_or(dir.as_fd(), |(above, ..)| above.as_fd());
+                fs::unlinkat(above, name, AtFlags::REMOVEDIR)?;
+            }
+        }
     }
-    fs::unlinkat(&dir, name, AtFlags::REMOVEDIR)
+    Ok(())
+}
+
+/// Removes `name` unless it is a directory, which stays.
+fn is_left(dir: impl AsFd, name: &OsStr) -> io::Result<bool> {
+    match fs::unlinkat(dir, name, AtFlags::empty()) {
+        Ok(()) => Ok(false),
+        Err(Errno::ISDIR) => Ok(true),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// Lists the names in `dir` without `.` and `..`.

@@ -391,36 +391,53 @@ impl Union {
     ///
     /// As [`Union::copy_up`]; `NotFound` when the directory was removed.
     pub(crate) fn ensure_dir_up(&self, dir: &Arc<Node>) -> Outcome<bool> {
-        let target = self.writable()?.index;
-        for _ in 0..ATTEMPTS {
-            {
-                let state = dir.lock_dir()?;
-                if state.gone {
-                    return Err(UnionErrorKind::NotFound);
-                }
-                if state.branches.contains(&target) {
-                    return Ok(false);
-                }
-                // A read-only branch above would go on hiding what is put below it.
-                if state.branches.first().is_some_and(|top| *top < target) {
-                    return Err(UnionErrorKind::NoWritableBranch);
-                }
+        if self.is_dir_up(dir)? {
+            return Ok(false);
+        }
+        // From the topmost that is missing down: trees may be deeper than a stack.
+        let mut missing = vec![(Arc::clone(dir), Stopwatch::start())];
+        let (mut attempts, mut is_copied) = (0, false);
+        while let Some((at, stopwatch)) = missing.last_mut() {
+            if self.is_dir_up(at)? {
+                missing.pop();
+                continue;
             }
-            let Some(name) = dir.spot.read().primary().cloned() else {
-                return Err(UnionErrorKind::NotFound);
-            };
-            let mut phases = CopyUpPhases::default();
-            let mut stopwatch = Stopwatch::start();
-            self.ensure_dir_up(&name.dir)?;
-            phases.parents_ns = stopwatch.lap_ns();
-            if self.copy_directory_up(dir, &name, target, &mut stopwatch, &mut phases)? {
+            let name = at.spot.read().primary().cloned().ok_or(UnionErrorKind::NotFound)?;
+            if !self.is_dir_up(&name.dir)? {
+                missing.push((name.dir, Stopwatch::start()));
+                continue;
+            }
+            let mut phases = CopyUpPhases { parents_ns: stopwatch.lap_ns(), ..CopyUpPhases::default() };
+            if self.copy_directory_up(at, &name, self.writable()?.index, stopwatch, &mut phases)? {
                 self.attributes_changed(&name.dir);
-                self.attributes_changed(dir);
-                self.report_copy(dir, 0, None, phases);
-                return Ok(true);
+                self.attributes_changed(at);
+                self.report_copy(at, 0, None, phases);
+                is_copied |= Arc::ptr_eq(at, dir);
+            } else {
+                attempts += 1;
+                if ATTEMPTS <= attempts {
+                    return Err(UnionErrorKind::Stale);
+                }
             }
         }
-        Err(UnionErrorKind::Stale)
+        Ok(is_copied)
+    }
+
+    /// Whether the writable branch has the directory `dir`; an error where it cannot get it.
+    fn is_dir_up(&self, dir: &Arc<Node>) -> Outcome<bool> {
+        let target = self.writable()?.index;
+        let state = dir.lock_dir()?;
+        if state.gone {
+            return Err(UnionErrorKind::NotFound);
+        }
+        if state.branches.contains(&target) {
+            return Ok(true);
+        }
+        // A read-only branch above would go on hiding what is put below it.
+        if state.branches.first().is_some_and(|top| *top < target) {
+            return Err(UnionErrorKind::NoWritableBranch);
+        }
+        Ok(false)
     }
 
     /// Gives a removed directory that somebody has open a copy without a name, which may change; true when one was made.

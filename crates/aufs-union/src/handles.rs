@@ -14,6 +14,7 @@ use aufs_host::file_handle::FileHandle;
 use parking_lot::Mutex;
 use rustix::io::{self, Errno};
 use rustix::process::{Resource, getrlimit};
+use smallvec::SmallVec;
 use tracing::debug;
 
 use crate::branch::BranchIndex;
@@ -180,26 +181,61 @@ impl Union {
 
     /// Returns a handle on `branch`'s part of the directory `node`, opened now if none is kept.
     pub(crate) fn dir_part(&self, node: &Arc<Node>, branch: BranchIndex) -> Outcome<Part> {
-        if node.id() == Node::ROOT_ID {
-            let fd = Arc::clone(&self.branch(branch)?.root);
-            return Ok(Part { fd, is_new: false });
+        // Up to the first that is open, and down again: trees may be deeper than a stack.
+        let mut closed: SmallVec<[Arc<Node>; 2]> = SmallVec::new();
+        let mut above: Option<(Arc<Node>, Arc<OwnedFd>)> = None;
+        loop {
+            let at = closed.last().unwrap_or(node);
+            match self.part_below(at, branch, above.as_ref())? {
+                Ok(part) if closed.is_empty() => return Ok(part),
+                Ok(part) => {
+                    let at = Arc::clone(at);
+                    let fd = if part.is_new { self.keep_handle(&at, branch, part.fd) } else { part.fd };
+                    above = Some((at, fd));
+                    closed.pop();
+                }
+                Err(parent) => closed.push(parent),
+            }
         }
-        if let Some(fd) = node.handle(branch) {
-            return Ok(Part { fd, is_new: false });
+    }
+
+    /// As [`Union::dir_part`], where the directory above is open, as in `above` perhaps; else returns that directory.
+    fn part_below(
+        &self,
+        node: &Arc<Node>,
+        branch: BranchIndex,
+        above: Option<&(Arc<Node>, Arc<OwnedFd>)>,
+    ) -> Outcome<Result<Part, Arc<Node>>> {
+        if let Some(fd) = self.open_handle(node, branch)? {
+            return Ok(Ok(Part { fd, is_new: false }));
         }
         if let Some(fd) = self.reopen_closed(node, branch) {
-            return Ok(Part { fd: Arc::new(fd), is_new: true });
+            return Ok(Ok(Part { fd: Arc::new(fd), is_new: true }));
         }
         let spot = node.spot.read();
         if let Some(held) = spot.held() {
             let is_held = spot.branch() == branch;
             let fd = is_held.then(|| Arc::clone(held)).ok_or(UnionErrorKind::NotFound)?;
-            return Ok(Part { fd, is_new: false });
+            return Ok(Ok(Part { fd, is_new: false }));
         }
         let name = spot.primary().ok_or(UnionErrorKind::NotFound)?;
-        let parent = self.dir_handle(&name.dir, branch)?;
+        let parent = match above {
+            Some((dir, fd)) if Arc::ptr_eq(dir, &name.dir) => Arc::clone(fd),
+            _ => match self.open_handle(&name.dir, branch)? {
+                Some(fd) => fd,
+                None => return Ok(Err(Arc::clone(&name.dir))),
+            },
+        };
         let fd = self.with_room(|| open_directory(&parent, &name.name))?;
-        Ok(Part { fd: Arc::new(fd), is_new: true })
+        Ok(Ok(Part { fd: Arc::new(fd), is_new: true }))
+    }
+
+    /// Returns the handle on `branch`'s part of `node` that is open, if there is one.
+    fn open_handle(&self, node: &Arc<Node>, branch: BranchIndex) -> Outcome<Option<Arc<OwnedFd>>> {
+        if node.id() == Node::ROOT_ID {
+            return Ok(Some(Arc::clone(&self.branch(branch)?.root)));
+        }
+        Ok(node.handle(branch))
     }
 
     /// Opens a directory again by what the host calls it, if it was closed and that is possible.

@@ -14,7 +14,7 @@ use crate::error::{Outcome, UnionErrorKind};
 use crate::file_name::FileName;
 use crate::handles::OpenCount;
 use crate::index::Index;
-use crate::spot::{Spot, SpotLock};
+use crate::spot::{Name, Spot, SpotLock};
 
 /// One entry of the union, whatever its names and whichever branch holds it.
 ///
@@ -103,13 +103,20 @@ impl DirPart {
 
 impl Drop for Node {
     /// Gives back the room that the directories of its names keep for it.
+    ///
+    /// A directory that nobody else uses goes along, in a loop: trees may be deeper than a stack.
     fn drop(&mut self) {
-        for name in self.spot.get_mut().names() {
-            let Some(dir) = &name.dir.dir else { continue };
-            dir.dropped.lock().push(name.name.clone());
-            // Whoever holds the lock, and that may be this thread, may also be the one who lets go of the node.
-            if let Some(mut state) = dir.state.try_lock() {
-                dir.forget_dropped(&mut state);
+        let mut left = self.spot.get_mut().take_names();
+        while let Some(Name { dir, name, .. }) = left.pop() {
+            if let Some(part) = &dir.dir {
+                part.dropped.lock().push(name);
+                // Whoever holds the lock, and that may be this thread, may also be the one who lets go of the node.
+                if let Some(mut state) = part.state.try_lock() {
+                    part.forget_dropped(&mut state);
+                }
+            }
+            if let Some(mut last) = Arc::into_inner(dir) {
+                left.append(&mut last.spot.get_mut().take_names());
             }
         }
     }

@@ -120,6 +120,14 @@ impl Packed {
         primary(self.branch(), self.names())
     }
 
+    /// Takes all names away, for who lets go of the node.
+    pub(crate) fn take_names(&mut self) -> Vec<Name> {
+        match std::mem::replace(self, Self::Any(None)) {
+            Self::One(only) => vec![only],
+            Self::Any(spot) => spot.map(|it| it.names).unwrap_or_default(),
+        }
+    }
+
     pub(crate) fn is_named(&self, dir: &Arc<Node>, name: &OsStr) -> Option<&Name> {
         self.names().iter().find(|it| it.is(dir, name))
     }
