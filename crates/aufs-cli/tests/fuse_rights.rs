@@ -6,9 +6,11 @@ mod twin;
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use aufs_testkit::process::Mapping;
 use rustix::fs::{
     AtFlags, CWD, FallocateFlags, FileType, Gid, Mode, OFlags, Uid, XattrFlags, chmod, chownat,
     copy_file_range, fallocate, fchmod, fchown, ftruncate, getxattr, linkat, mknodat, open, setxattr,
@@ -150,6 +152,42 @@ fn fuse_root_capabilities_go_as_on_a_plain_directory() {
             each_deed(place, &ACTORS, &MODES, |path| {
                 format!("{}", attribute(path, "security.capability").is_some())
             });
+        },
+    );
+}
+
+/// The kernel writes what it collected later, when the file may have got its capabilities.
+#[test]
+fn fuse_root_capabilities_set_after_a_write_outlast_its_write_back() {
+    const PAGE: usize = 4096;
+    plays_alike(
+        |base| {
+            make(&base.join("written"), 0, 0, 0o755);
+            fs::write(base.join("mapped"), vec![b'm'; PAGE]).unwrap();
+        },
+        |place| {
+            let give = |path: &Path| setxattr(path, "security.capability", CAPABILITY, XattrFlags::empty());
+            for (name, by_map) in [("written", false), ("mapped", true), ("mapped", false)] {
+                let path = place.path(name);
+                let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+                let map = by_map.then(|| Mapping::new(file.as_fd(), PAGE).unwrap());
+                match &map {
+                    Some(map) => map.write(7, b"through a map").unwrap(),
+                    None => file.write_all_at(b"written", 0).unwrap(),
+                }
+                place.tried("given", give(&path));
+                if let Some(map) = &map {
+                    map.write(100, b"and once more").unwrap();
+                    map.sync().unwrap();
+                }
+                place.tried("flushed", file.sync_all());
+                place.saw("kept", attribute(&path, "security.capability").is_some());
+                file.write_all_at(b"again", 0).unwrap();
+                place.saw("gone at the next write", attribute(&path, "security.capability").is_none());
+                file.sync_all().unwrap();
+                drop((map, file));
+                place.saw("and not back", attribute(&path, "security.capability").is_none());
+            }
         },
     );
 }

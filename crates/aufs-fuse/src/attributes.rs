@@ -10,7 +10,7 @@ use aufs_fusedev::abi::requests::SetAttrIn;
 use aufs_fusedev::reply::Responder;
 use aufs_fusedev::request::Caller;
 use aufs_union::attr::Attr;
-use aufs_union::{IsMember, Node, UnionError};
+use aufs_union::{CAPABILITY, IsMember, Node, UnionError};
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
@@ -22,8 +22,6 @@ use crate::shared::Shared;
 
 /// The attribute of the root that names the server's process, for `aufs umount`.
 const SERVER_XATTR: &str = "user.aufs.server";
-/// The attribute the kernel asks for before the first write to each file.
-const CAPABILITY_XATTR: &str = "security.capability";
 
 fn answer_attr(shared: &Shared, responder: Responder, numbered: &Numbered, attr: Result<Attr, UnionError>) {
     match attr {
@@ -139,7 +137,8 @@ impl Served {
     }
 
     fn xattr(&self, number: u64, name: &OsStr) -> Result<Vec<u8>, Errno> {
-        if name == CAPABILITY_XATTR && self.shared.numbers.lacks_capabilities(number) {
+        // The kernel asks for it before the first write to each file.
+        if name == CAPABILITY && self.shared.numbers.lacks_capabilities(number) {
             return Err(Errno::NODATA);
         }
         let numbered = self.shared.node(number)?;

@@ -138,10 +138,15 @@ impl Served {
         };
         let takes_long = Shared::moves_much(data.len() as u64) || self.shared.copies_much(&numbered);
         let (shared, args) = (Arc::clone(&self.shared), *args);
+        let flags = args.write_flags();
         let write = move |data: &[u8]| {
             let written = shared.on_file(number, args.fh, |file| {
-                if args.write_flags().contains(WriteFlags::KILL_SUIDGID) {
+                if flags.contains(WriteFlags::KILL_SUIDGID) {
                     shared.clear_set_id(file.node(), Keep::All, caller)?;
+                }
+                if flags.contains(WriteFlags::CACHE) {
+                    let lacks_any = || shared.numbers.lacks_capabilities(number);
+                    return shared.union().write_back_at(file, data, args.offset, lacks_any);
                 }
                 shared.union().write_at(file, data, args.offset)
             });

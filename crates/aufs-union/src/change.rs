@@ -72,6 +72,8 @@ impl Union {
             apply(entry, change, ends_set_id, Applied::InPlace)?;
             Ok(stat_changed(entry)?)
         };
+        // Bytes that are written back meanwhile must not give back what this takes away.
+        let _copying = (!is_dir).then(|| node.copying.lock());
         let stat = match open.and_then(|it| it.ready_to_change(node)) {
             Some(file) => by_entry(Entry::Open(file.as_fd()))?,
             None => self.on_entry(node, |_, entry| match change.len_bytes {
@@ -191,6 +193,7 @@ impl Union {
         change: impl FnOnce(Entry<'_>) -> Outcome<()>,
     ) -> Outcome<()> {
         if node.file_type() != FileType::Directory || name != "system.posix_acl_default" {
+            let _copying = node.copying.lock(); // As for attributes.
             return self.on_entry(node, |_, entry| change(entry));
         }
         // Under the lock, since who creates here passes on to new directories what is known.

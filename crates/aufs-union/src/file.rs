@@ -1,16 +1,23 @@
 //! Open files: reading where the bytes are, writing where they may be.
 
+use std::ffi::OsStr;
 use std::fs::File;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
+use aufs_host::entry::Entry;
+use aufs_host::xattr;
 use parking_lot::RwLock;
-use rustix::fs::{self, FallocateFlags, FileType, OFlags, SeekFrom, Stat};
+use rustix::fs::{self, FallocateFlags, FileType, OFlags, SeekFrom, Stat, XattrFlags};
 use rustix::io::Errno;
 
 use crate::copy_up::Keep;
 use crate::error::{During, Outcome, UnionError, UnionErrorKind};
 use crate::node::Node;
 use crate::union::Union;
+
+/// What a program may do beyond its user, and a write takes away.
+pub const CAPABILITY: &str = "security.capability";
 
 /// A regular file somebody opened.
 ///
@@ -148,21 +155,44 @@ impl Union {
     /// As [`Union::copy_up`], and what `pwrite(2)` reports when nothing could be written.
     pub fn write_at(&self, open: &OpenFile, bytes: &[u8], offset: u64) -> Result<usize, UnionError> {
         self.writable_file(open, Keep::All)
-            .and_then(|file| {
-                let mut done = 0;
-                while done < bytes.len() {
-                    match rustix::io::pwrite(&*file, &bytes[done..], offset + done as u64) {
-                        Ok(0) => break,
-                        Ok(count) => done += count,
-                        Err(Errno::INTR) => (),
-                        // A full disk: the caller learns what got there first.
-                        Err(_) if done != 0 => break,
-                        Err(errno) => return Err(errno.into()),
-                    }
-                }
-                Ok(done)
-            })
+            .and_then(|file| write_all(&file, bytes, offset))
             .during_on("write", &open.node)
+    }
+
+    /// As [`Union::write_at`], for bytes that a kernel collected: the capabilities that the file has by now stay.
+    ///
+    /// The kernel took away those of before when it collected the bytes, but a write takes away any.
+    /// `lacks_capabilities` says whether there surely are none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Union::write_at`], and what `fgetxattr(2)` and `fsetxattr(2)` report.
+    pub fn write_back_at(
+        &self,
+        open: &OpenFile,
+        bytes: &[u8],
+        offset: u64,
+        lacks_capabilities: impl FnOnce() -> bool,
+    ) -> Result<usize, UnionError> {
+        let write = || -> Outcome<usize> {
+            let file = self.writable_file(open, Keep::All)?;
+            // Who gives them or takes them away meanwhile waits, so that neither is undone.
+            let _copying = open.node.copying.lock();
+            if self.no_xattrs || lacks_capabilities() {
+                return write_all(&file, bytes, offset);
+            }
+            let (entry, name) = (Entry::Open(file.as_fd()), OsStr::new(CAPABILITY));
+            let capability = match xattr::get(entry, name) {
+                Err(Errno::OPNOTSUPP) => None,
+                other => other?,
+            };
+            let written = write_all(&file, bytes, offset)?;
+            if let Some(value) = capability {
+                xattr::set(entry, name, &value, XattrFlags::empty())?;
+            }
+            Ok(written)
+        };
+        write().during_on("write", &open.node)
     }
 
     /// Flushes the file to its disk.
@@ -204,6 +234,21 @@ impl Union {
     pub fn seek(&self, open: &OpenFile, whence: SeekFrom) -> Result<u64, UnionError> {
         self.readable(open).and_then(|file| Ok(fs::seek(&*file, whence)?)).during_on("seek", &open.node)
     }
+}
+
+fn write_all(file: &File, bytes: &[u8], offset: u64) -> Outcome<usize> {
+    let mut done = 0;
+    while done < bytes.len() {
+        match rustix::io::pwrite(file, &bytes[done..], offset + done as u64) {
+            Ok(0) => break,
+            Ok(count) => done += count,
+            Err(Errno::INTR) => (),
+            // A full disk: the caller learns what got there first.
+            Err(_) if done != 0 => break,
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(done)
 }
 
 /// Refuses what is no regular file any more.

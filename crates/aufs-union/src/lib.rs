@@ -47,7 +47,7 @@ pub use counters::Counters;
 pub use create::New;
 pub use directory::DirEntry;
 pub use error::{UnionError, UnionErrorKind};
-pub use file::OpenFile;
+pub use file::{CAPABILITY, OpenFile};
 pub use lookup::Found;
 pub use node::Node;
 pub use rename::RenameMode;
