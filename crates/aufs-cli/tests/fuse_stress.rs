@@ -1,12 +1,11 @@
 //! Several processes work on a mount, and each call is also made on a plain copy: both must answer and look the same.
 //!
-//! Without settings the same rounds are played each time. `AUFS_STRESS_SECONDS`
-//! says for how long to go on in each data mode, from a seed of the clock unless
-//! `AUFS_STRESS_SEED` names one, so that a failure can be played again. Such a search
-//! also comes across the differences from POSIX that SEMANTICS.md lists: times that
-//! the kernel keeps in `data=noopen` and of FIFOs, set-id bits that go at open in passthrough mode.
+//! What once failed is played first, then rounds from a seed of the clock, which is printed.
+//! `AUFS_STRESS_SECONDS` says for how long to go on in each data mode, `AUFS_STRESS_SEED` from
+//! which seed, so that a failure can be played again, and `AUFS_STRESS_KEEP` names a directory for
+//! what each process of a failed round did. What may differ is listed in `unlike.rs` of the testkit.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -14,11 +13,24 @@ use aufs_testkit::isolate::take_role;
 use aufs_testkit::mounted::Mounter;
 use aufs_testkit::needs::{Need, missing};
 use aufs_testkit::stress::{Plan, run};
+use aufs_testkit::unlike::Served;
 use libtest_mimic::{Arguments, Failed, Trial};
 use nix::mount::{MntFlags, umount2};
 
-/// The rounds that are played each time, which meet none of the listed differences.
-const SEEDS: std::ops::Range<u64> = 20_040..20_050;
+/// Rounds that found something, in any data mode; a change of what is drawn makes others of them.
+const FOUND: [u64; 9] = [
+    20_050,  // Set-id bits of a file that users open for writing.
+    529_840, // Capabilities that were set before a mapped page was written back.
+    530_099, // The same without a write-back cache.
+    529_844, // The time of a directory into which something was copied up.
+    529_891, // The time of a file that was cut to the length it had.
+    529_960, 530_735, // Set-id bits that stay when users write by a descriptor of root.
+    530_817, // The same in the tree at the end.
+    531_005, // A hidden name that counts along after an unmount.
+];
+
+/// How long to go on in each data mode when nobody says.
+const DEFAULT_SECONDS: u64 = 20;
 
 fn main() -> ExitCode {
     if let Some(code) = take_role() {
@@ -37,26 +49,51 @@ fn stress(mode: &'static str) -> Result<(), Failed> {
         eprintln!("skipped: {reason}");
         return Ok(());
     }
-    let mounter = mounter(mode);
-    let end = from_environment("AUFS_STRESS_SECONDS")?.map(|it| Instant::now() + Duration::from_secs(it));
-    let first = match from_environment("AUFS_STRESS_SEED")? {
-        Some(seed) => seed,
-        None if end.is_none() => SEEDS.start,
-        None => SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs() % 1_000_000 * 1000,
-    };
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+    let seconds = from_environment("AUFS_STRESS_SECONDS")?;
+    let end = Instant::now() + Duration::from_secs(seconds.unwrap_or(DEFAULT_SECONDS));
+    let given = from_environment("AUFS_STRESS_SEED")?;
+    let first = given.unwrap_or(now.as_secs() % 1_000_000 * 1000);
+    eprintln!("data={mode}: from AUFS_STRESS_SEED={first}");
+    if given.is_none() {
+        FOUND.iter().try_for_each(|seed| play(mode, *seed))?;
+    }
     let mut rounds = 0;
-    while end.map_or(rounds < SEEDS.end - SEEDS.start, |end| rounds == 0 || Instant::now() < end) {
-        let plan = Plan { seed: first + rounds, workers: 3, calls: 400 };
-        let scratch = tempfile::tempdir()?;
-        let mounted = Detached(scratch.path().join("u"));
-        let result = run(scratch.path(), plan, &mounter);
-        drop(mounted);
-        if let Err(failure) = result {
-            return Err(format!("AUFS_STRESS_SEED={}, data={mode}: {failure}", plan.seed).into());
-        }
+    while rounds == 0 || Instant::now() < end {
+        play(mode, first + rounds)?;
         rounds += 1;
     }
     eprintln!("data={mode}: {rounds} rounds from AUFS_STRESS_SEED={first}");
+    Ok(())
+}
+
+/// Plays one round.
+fn play(mode: &str, seed: u64) -> Result<(), Failed> {
+    let plan = Plan { seed, workers: 3, calls: 400, served: served(mode) };
+    let scratch = tempfile::tempdir()?;
+    let mounted = Detached(scratch.path().join("u"));
+    let result = run(scratch.path(), plan, &mounter(mode));
+    drop(mounted);
+    match result {
+        Ok(()) => Ok(()),
+        Err(failure) => {
+            if let Some(keep) = std::env::var_os("AUFS_STRESS_KEEP") {
+                keep_traces(scratch.path(), &PathBuf::from(keep), seed)?;
+            }
+            Err(format!("AUFS_STRESS_SEED={seed}, data={mode}: {failure}").into())
+        }
+    }
+}
+
+/// Copies what each process did to `keep`.
+fn keep_traces(scratch: &Path, keep: &Path, seed: u64) -> Result<(), Failed> {
+    std::fs::create_dir_all(keep)?;
+    for entry in std::fs::read_dir(scratch)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.starts_with("trace-") {
+            std::fs::copy(scratch.join(&name), keep.join(format!("{seed}-{name}")))?;
+        }
+    }
     Ok(())
 }
 
@@ -64,6 +101,14 @@ fn from_environment(name: &str) -> Result<Option<u64>, Failed> {
     match std::env::var(name) {
         Ok(text) => Ok(Some(text.parse().map_err(|error| format!("{name}={text}: {error}"))?)),
         Err(_) => Ok(None),
+    }
+}
+
+fn served(mode: &str) -> Served {
+    match mode {
+        "passthrough" => Served::Passthrough,
+        "noopen" => Served::NoOpen,
+        _ => Served::Cached,
     }
 }
 

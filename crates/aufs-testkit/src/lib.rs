@@ -23,4 +23,5 @@ pub mod subject;
 pub mod text;
 pub mod tree;
 pub mod trials;
+pub mod unlike;
 pub mod walk;

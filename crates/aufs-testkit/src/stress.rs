@@ -28,6 +28,7 @@ use crate::process::ROLE;
 use crate::replay::Player;
 use crate::scenario::{StepResult, Tree};
 use crate::subject::{Fault, Final, Outcome, Subject};
+use crate::unlike::{Marks, Served, leave_out_of};
 
 /// Names in the subtree of a process, on every branch.
 const NAMES: [&str; 19] = [
@@ -56,6 +57,8 @@ pub struct Plan {
     pub workers: usize,
     /// Number of calls of each.
     pub calls: usize,
+    /// How the union is served, which decides on what may differ.
+    pub served: Served,
 }
 
 /// What one process is to do.
@@ -69,6 +72,10 @@ struct Order {
     union: Option<PathBuf>,
     plain: PathBuf,
     trace: PathBuf,
+    served: Served,
+    /// The subtree's path, and where to write which of its files may differ.
+    subtree: String,
+    marked: PathBuf,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,18 +145,35 @@ pub fn run(scratch: &Path, plan: Plan, mounter: &Mounter) -> Result<(), Failure>
         union: Some(calls.mountpoint.join(subtree(worker))),
         plain: plain.join(subtree(worker)),
         trace: scratch.join(format!("trace-{worker}")),
+        served: plan.served,
+        subtree: subtree(worker),
+        marked: marked_by(scratch, worker),
     });
     carry_out(scratch, orders)?;
-    let after = shown(&mut union, Links::Exact).map_err(told)?;
-    same("after all calls", &shown(&mut copy, Links::Exact).map_err(told)?, &after)?;
+    let mut marked = Vec::new();
+    for worker in 0..plan.workers {
+        marked.extend(read_json::<Vec<_>>(&marked_by(scratch, worker)).map_err(told)?);
+    }
+    let compared = |mut tree: Tree| {
+        leave_out_of(&mut tree, plan.served, &marked);
+        tree
+    };
+    let wanted = compared(shown(&mut copy, Links::Exact).map_err(told)?);
+    same("after all calls", &wanted, &compared(shown(&mut union, Links::Exact).map_err(told)?))?;
+    // A new mount knows nothing of names that were hidden before, so they count along.
+    let after = compared(shown(&mut union, Links::AtLeast).map_err(told)?);
     union.unmount(0).map_err(told)?;
     for (wanted, got) in below.iter().zip(&lower_branches(&mut union)?) {
         same("a lower branch", wanted, got)?;
     }
     union.mount().map_err(told)?;
-    let again = shown(&mut union, Links::Exact).map_err(told)?;
+    let again = compared(shown(&mut union, Links::AtLeast).map_err(told)?);
     union.unmount(0).map_err(told)?;
     same("after mounting it again", &after, &again)
+}
+
+fn marked_by(scratch: &Path, worker: usize) -> PathBuf {
+    scratch.join(format!("marked-{worker}.json"))
 }
 
 fn subtree(worker: usize) -> String {
@@ -186,6 +210,9 @@ fn fill_branches(scratch: &Path, plan: Plan, calls: &HostCalls) -> Result<(), Fa
                 union: None,
                 plain: plain.clone(),
                 trace: scratch.join("trace-fill"),
+                served: plan.served,
+                subtree: subtree(worker),
+                marked: scratch.join("marked-fill.json"),
             };
             orders.push(order(80, Kind::Fill, branch));
             if branch == BRANCHES.len() - 1 {
@@ -274,6 +301,7 @@ pub fn play(base: &Path) -> Outcome<ExitCode> {
     let mut on_plain = Player::new(&mut plain, &[], Since::default());
     let mut on_union = Player::new(&mut union, &[], Since::default());
     let mut trace = String::new();
+    let mut marks = Marks::new(order.served);
     for number in 0..order.calls {
         let op = draw(&mut runner, &rich_calls(order.kind.names())).map_err(broken)?;
         let caller = draw(&mut runner, &callers()).map_err(broken)?;
@@ -284,6 +312,7 @@ pub fn play(base: &Path) -> Outcome<ExitCode> {
             on_plain.step(&op, None)?;
             continue;
         }
+        let before = marks.target(&mut looking, &op)?;
         let got = on_union.step(&op, caller)?;
         let line = serde_json::json!([number, caller, op, got]);
         trace.push_str(&format!("{line}\n"));
@@ -293,10 +322,13 @@ pub fn play(base: &Path) -> Outcome<ExitCode> {
             continue;
         }
         let wanted = on_plain.step(&op, caller)?;
-        if wanted != got {
+        if !marks.agree(before, &wanted, &got) {
             return Err(Fault::Broken(told_difference(&trace, &wanted, &got)));
         }
+        marks.note(&mut looking, &op, caller.is_some(), before, &wanted)?;
     }
+    let marked = marks.paths(&mut looking, &order.subtree)?;
+    write_json(&order.marked, &marked).map_err(|error| Fault::Broken(error.to_string()))?;
     Ok(ExitCode::SUCCESS)
 }
 
