@@ -195,6 +195,43 @@ fn fuse_root_the_writable_branch_changes_when_nobody_writes() {
     }
 }
 
+/// The kernel collects the write, as it was told that every write finds a branch when the mount began.
+#[test]
+fn fuse_root_without_opens_a_write_that_no_branch_may_take_any_more_fails_when_it_is_flushed() {
+    if skip() {
+        return;
+    }
+    // Of what was collected, close(2) of the kernel knows no errors but these two: ENOSPC and EIO.
+    for (flush, expected) in [("fsync", nix::libc::EROFS), ("close", nix::libc::EIO)] {
+        let mount = Mount::new("data=noopen");
+        fs::write(mount.at("m/mine"), "mine").unwrap();
+        assert_eq!(mount.branch("prepend", &[&format!("{}=ro", mount.text("x"))]), 0);
+        // On a branch above the writable one, whose copy could not be seen.
+        let mut file = File::options().append(true).open(mount.at("m/new")).unwrap();
+        file.write_all(b"lost").unwrap();
+        let told = match flush {
+            "fsync" => {
+                let told = file.sync_all().map_err(|error| error.raw_os_error().unwrap());
+                drop(file);
+                told
+            }
+            _ => nix::unistd::close(file).map_err(|errno| errno as i32),
+        };
+        assert_eq!(told, Err(expected), "{flush}");
+        assert_eq!(
+            fs::read_to_string(mount.at("x/new")).unwrap(),
+            "new",
+            "{flush}: a branch above was written"
+        );
+        assert!(!mount.at("rw/new").exists(), "{flush}");
+        // What lies on or below the writable branch takes writes as before.
+        fs::write(mount.at("m/mine"), "written").unwrap();
+        assert_eq!(fs::read_to_string(mount.at("rw/mine")).unwrap(), "written", "{flush}");
+        assert_eq!(mount.branch("del", &[&mount.text("x")]), 0, "{flush}");
+        assert_eq!(mount.read("new"), None, "{flush}");
+    }
+}
+
 #[test]
 fn fuse_root_wrong_changes_are_refused_and_change_nothing() {
     if skip() {
