@@ -368,6 +368,7 @@ fn fuse_root_acls_decide_and_change_as_on_a_plain_directory() {
                 setxattr(base.join("d").join(name), ACCESS, &entries, XattrFlags::empty()).unwrap();
             }
             make(&base.join("d/setgid"), 1000, 5000, 0o2775);
+            make_dir(&base.join("d/passes-on"), 1000, 5000, 0o2775);
         },
         |place| {
             for name in ["granted", "denied", "masked", "plain"] {
@@ -401,6 +402,13 @@ fn fuse_root_acls_decide_and_change_as_on_a_plain_directory() {
                 OWNER.does(|| setxattr(&path, ACCESS, &acl_of(7, 7, 7, 7, 5), XattrFlags::empty())),
             );
             look(place, "setgid", &path);
+            // Of a directory an ACL for new entries leaves it alone.
+            let path = place.path("d/passes-on");
+            for (what, name) in [("default", DEFAULT), ("access", ACCESS)] {
+                let set = || setxattr(&path, name, &acl_of(7, 7, 7, 7, 5), XattrFlags::empty());
+                place.tried(format!("{what} ACL"), OWNER.does(set));
+                look(place, what, &path);
+            }
             for (name, value) in
                 [("minimal", acl(&[(1, 6, NOBODY), (4, 4, NOBODY), (32, 0, NOBODY)])), ("bad", vec![1, 2])]
             {

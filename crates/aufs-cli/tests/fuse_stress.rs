@@ -18,15 +18,18 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use nix::mount::{MntFlags, umount2};
 
 /// Rounds that found something, in any data mode; a change of what is drawn makes others of them.
-const FOUND: [u64; 9] = [
+const FOUND: [u64; 11] = [
     20_050,  // Set-id bits of a file that users open for writing.
     529_840, // Capabilities that were set before a mapped page was written back.
     530_099, // The same without a write-back cache.
     529_844, // The time of a directory into which something was copied up.
     529_891, // The time of a file that was cut to the length it had.
-    529_960, 530_735, // Set-id bits that stay when users write by a descriptor of root.
-    530_817, // The same in the tree at the end.
-    531_005, // A hidden name that counts along after an unmount.
+    529_960,
+    530_735,     // Set-id bits that stay when users write by a descriptor of root.
+    530_817,     // The same in the tree at the end.
+    531_005,     // A hidden name that counts along after an unmount.
+    842_238_102, // A copy within one file that overlaps.
+    842_438_016, // The set-group-id bit of a directory that gets a default ACL.
 ];
 
 /// How long to go on in each data mode when nobody says.

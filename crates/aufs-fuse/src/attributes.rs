@@ -20,6 +20,7 @@ use crate::report::REPORT_XATTR;
 use crate::serve::Served;
 use crate::shared::Shared;
 
+const ACCESS_ACL: &str = "system.posix_acl_access";
 /// The attribute of the root that names the server's process, for `aufs umount`.
 const SERVER_XATTR: &str = "user.aufs.server";
 
@@ -122,7 +123,10 @@ impl Served {
         self.shared.run(self.shared.copies_much(&numbered), move || {
             let set = shared.union().set_xattr(&numbered.node, &name, &value, flags);
             let set = match set {
-                Ok(()) if kills_sgid => shared.union().clear_set_group_id(&numbered.node),
+                // The kernel says so of either ACL, but that for new entries changes nobody's rights on this one.
+                Ok(()) if kills_sgid && name == ACCESS_ACL => {
+                    shared.union().clear_set_group_id(&numbered.node)
+                }
                 other => other,
             };
             responder.done(set.map_err(|error| errno_of(&error)));

@@ -5,6 +5,8 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
+use proptest::prelude::Strategy;
+use proptest::sample::select;
 use rustix::fs::{CWD, FileType, Mode};
 
 use crate::error::KitError;
@@ -97,6 +99,70 @@ fn fill(path: &Path) -> std::io::Result<()> {
         fs::write(path.join(name), "inside")?;
     }
     Ok(())
+}
+
+/// Directories of a branch to plant in; some are markers, or bookkeeping.
+const DIRS: [&str; 7] = ["", "d", "d/e", "e", ".wh.d", "d/.wh.e", ".wh..wh.plnk"];
+
+/// Names that users may see.
+pub const SHOWN: [&str; 6] = ["a", "b", "d", "e", "file", "sub"];
+/// Names that they may not.
+pub const RESERVED: [&str; 12] = [
+    ".wh.a",
+    ".wh.b",
+    ".wh.d",
+    ".wh.e",
+    ".wh..wh..opq",
+    ".wh.",
+    ".wh..wh.",
+    ".wh..wh.aufs",
+    ".wh..wh.plnk",
+    ".wh..wh.orph",
+    ".wh..wh.draft",
+    ".wh..wh.a.12ab",
+];
+
+/// One entry to plant: its directory in the branch, its name and what it is.
+pub type Planted = (&'static str, &'static str, Kind);
+
+/// Anything under any name.
+pub fn planted() -> impl Strategy<Value = Planted> {
+    let names: Vec<&'static str> = SHOWN.iter().chain(&RESERVED).chain(&SHOWN).copied().collect();
+    (select(&DIRS[..]), select(names), select(Kind::all()))
+}
+
+/// Plants an entry in the branch at `root`, in the place of what is there if it `replaces`; in the way of
+/// another, or where the way leads out of the branch, it is left out.
+///
+/// # Errors
+///
+/// What the host refused.
+pub fn plant_in(
+    root: &Path,
+    (dir, name, kind): Planted,
+    replaces: bool,
+    outside: &Outside,
+) -> Result<(), KitError> {
+    let mut path = root.to_owned();
+    for part in dir.split('/').filter(|it| !it.is_empty()) {
+        path.push(part);
+        // A link is not followed, nor made a directory.
+        match fs::symlink_metadata(&path) {
+            Ok(stat) if !stat.is_dir() => return Ok(()),
+            Ok(_) => (),
+            Err(_) => fs::create_dir(&path).map_err(KitError::at("mkdir", &path))?,
+        }
+    }
+    let dir = path;
+    let path = dir.join(name);
+    match fs::symlink_metadata(&path) {
+        Err(_) => return kind.plant(&path, outside),
+        Ok(_) if !replaces => return Ok(()),
+        Ok(stat) if stat.is_dir() => fs::remove_dir_all(&path),
+        Ok(_) => fs::remove_file(&path),
+    }
+    .map_err(KitError::at("remove", &path))?;
+    kind.plant(&path, outside)
 }
 
 /// Files outside every branch, which links lead to and nobody may touch.

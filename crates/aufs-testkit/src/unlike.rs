@@ -107,6 +107,24 @@ impl Marks {
         Self { served, marked: HashMap::new(), opened: HashMap::new() }
     }
 
+    /// Whether `op` is not to be made at all, since what it leaves behind would differ.
+    ///
+    /// Copying within one file to where it overlaps is `EINVAL`. In passthrough a reader keeps the file that it
+    /// opened before the copy-up, so the two ends of the call are two files for the kernel.
+    ///
+    /// # Errors
+    ///
+    /// The kit's own failure.
+    pub fn leave_out_call(&self, plain: &mut Mounted, op: &Op) -> Outcome<bool> {
+        let Op::CopyRange { src, from, to, length, .. } = op else { return Ok(false) };
+        let overlaps = usize::try_from(from.abs_diff(*to)).is_ok_and(|it| it < *length);
+        if self.served != Served::Passthrough || !overlaps {
+            return Ok(false);
+        }
+        let source = self.target(plain, &Op::Stat { path: src.clone() })?;
+        Ok(source.id.is_some() && source.id == self.target(plain, op)?.id)
+    }
+
     /// Looks at what `op` is about to change in the plain directory.
     ///
     /// # Errors

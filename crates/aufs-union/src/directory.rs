@@ -51,6 +51,7 @@ impl Union {
             return Ok(Vec::new());
         }
         if self.revalidate && offset <= FIRST_OFFSET {
+            self.merge_root_again(dir, &mut state)?;
             state.forget_index();
         }
         let mut entries = Vec::new();

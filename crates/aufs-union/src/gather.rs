@@ -73,6 +73,7 @@ impl Union {
             return Err(UnionErrorKind::NotFound);
         }
         if self.revalidate {
+            self.merge_root_again(dir, state)?;
             return self.probe(dir, &state.branches, name, reach);
         }
         if !state.is_indexed {
@@ -95,6 +96,24 @@ impl Union {
             }
             Err(kind) => Err(kind),
         }
+    }
+
+    /// Looks for opaque markers in the root, which nobody looks up: others may have put one there.
+    pub(crate) fn merge_root_again(&self, dir: &Arc<Node>, state: &mut DirState) -> Outcome<()> {
+        if dir.id() != Node::ROOT_ID {
+            return Ok(());
+        }
+        let mut branches = Vec::new();
+        for (key, branch) in self.branches.iter() {
+            branches.push(key);
+            if branch.honors_whiteouts && marker::is_opaque(&branch.root)? {
+                break;
+            }
+        }
+        if branches != state.branches {
+            state.restack(branches);
+        }
+        Ok(())
     }
 
     /// Asks each branch in turn.

@@ -260,6 +260,11 @@ fn a_union_that_revalidates_shows_what_others_changed() {
     union.create(&dir, OsStr::new("new"), 0o644, me()).unwrap();
     assert!(in_b("b0/d/new").exists(), "copied up again");
 
+    plant(&in_b("b0"), &[".wh..wh..opq: "]).unwrap();
+    assert_eq!((show("f"), names(&union, "")), (None, vec!["d".to_owned()]), "the root became opaque");
+    fs::remove_file(in_b("b0/.wh..wh..opq")).unwrap();
+    assert_eq!(names(&union, ""), ["d", "f", "g"], "and is not opaque any more");
+
     fs::remove_file(in_b("b1/f")).unwrap();
     assert_eq!(show("f"), None);
     fs::write(in_b("b2/f"), "b2").unwrap();

@@ -12,34 +12,14 @@ use aufs_testkit::direct::Direct;
 use aufs_testkit::dump::Since;
 use aufs_testkit::history::{Failure, Links, same, shown, told};
 use aufs_testkit::host_calls::HostCalls;
-use aufs_testkit::hostile::{Kind, Outside, snapshot};
+use aufs_testkit::hostile::{Outside, Planted, RESERVED, SHOWN, plant_in, planted, snapshot};
 use aufs_testkit::model::cases;
 use aufs_testkit::op::Op;
 use aufs_testkit::replay::Player;
 use aufs_testkit::subject::{Fault, Final, Subject};
 use proptest::collection::vec;
 use proptest::prelude::{ProptestConfig, Strategy, TestCaseError, any, proptest};
-use proptest::sample::select;
 use proptest::test_runner::FileFailurePersistence;
-
-const DIRS: [&str; 7] = ["", "d", "d/e", "e", ".wh.d", "d/.wh.e", ".wh..wh.plnk"];
-
-/// Names in each directory: what users may see, and what they may not.
-const SHOWN: [&str; 6] = ["a", "b", "d", "e", "file", "sub"];
-const RESERVED: [&str; 12] = [
-    ".wh.a",
-    ".wh.b",
-    ".wh.d",
-    ".wh.e",
-    ".wh..wh..opq",
-    ".wh.",
-    ".wh..wh.",
-    ".wh..wh.aufs",
-    ".wh..wh.plnk",
-    ".wh..wh.orph",
-    ".wh..wh.draft",
-    ".wh..wh.a.12ab",
-];
 
 /// Names that calls are made on.
 const NAMES: [&str; 18] = [
@@ -82,13 +62,8 @@ const EXPECTED: [&str; 15] = [
     "NOHANDLE",
 ];
 
-/// One entry to plant: its directory, its name and what it is.
-type Planted = (&'static str, &'static str, Kind);
-
 fn branches() -> impl Strategy<Value = Vec<(Vec<Planted>, bool)>> {
-    let names: Vec<&'static str> = SHOWN.iter().chain(&RESERVED).chain(&SHOWN).copied().collect();
-    let planted = (select(&DIRS[..]), select(names), select(Kind::all()));
-    vec((vec(planted, 0..14), any::<bool>()), 1..4)
+    vec((vec(planted(), 0..14), any::<bool>()), 1..4)
 }
 
 fn config() -> ProptestConfig {
@@ -122,14 +97,8 @@ fn play(scratch: &Path, branches: &[(Vec<Planted>, bool)], history: &[Op]) -> Re
     for (index, (planted, honors)) in branches.iter().enumerate() {
         let root = calls.branches.join(index.to_string());
         fs::create_dir_all(&root).map_err(told)?;
-        for (dir, name, kind) in planted {
-            let dir = root.join(dir);
-            // What was planted before may be in the way, or lead elsewhere.
-            let is_inside = fs::create_dir_all(&dir).is_ok()
-                && fs::canonicalize(&dir).is_ok_and(|it| it.starts_with(&calls.branches));
-            if is_inside && fs::symlink_metadata(dir.join(name)).is_err() {
-                kind.plant(&dir.join(name), &outside).map_err(told)?;
-            }
+        for entry in planted {
+            plant_in(&root, *entry, false, &outside).map_err(told)?;
         }
         let perm = match (index, honors) {
             (0, _) => "rw",
