@@ -316,6 +316,13 @@ pub fn play(base: &Path) -> Outcome<ExitCode> {
             continue;
         }
         let before = marks.target(&mut looking, &op)?;
+        let before = match &op {
+            Op::Ftruncate { h, .. } => {
+                let stat = on_plain.step(&Op::Fstat { h: h.clone() }, None)?;
+                before.of_length(stat.ret["size"].as_u64())
+            }
+            _ => before,
+        };
         let got = on_union.step(&op, caller)?;
         let line = serde_json::json!([number, caller, op, got]);
         trace.push_str(&format!("{line}\n"));

@@ -101,6 +101,14 @@ pub struct Target {
     len_bytes: Option<u64>,
 }
 
+impl Target {
+    /// With what an open file says of its length.
+    #[must_use]
+    pub fn of_length(self, len_bytes: Option<u64>) -> Self {
+        Self { len_bytes, ..self }
+    }
+}
+
 impl Marks {
     /// Nothing was done yet.
     pub fn new(served: Served) -> Self {
@@ -132,7 +140,7 @@ impl Marks {
     /// The kit's own failure.
     pub fn target(&self, plain: &mut Mounted, op: &Op) -> Outcome<Target> {
         let (path, last) = match op {
-            Op::Lstat { path } => (path, Final::Itself),
+            Op::Lstat { path } | Op::CreatExcl { path } => (path, Final::Itself),
             Op::CopyRange { dst, .. } => (dst, Final::Follow),
             Op::Open { path, .. }
             | Op::Stat { path }
@@ -182,7 +190,15 @@ impl Marks {
             }
             _ => {}
         }
-        let Some(id) = before.id else { return Ok(()) };
+        let Some(id) = before.id else {
+            // Of what is new, which may have the number of a file that is gone, nothing is known.
+            let made = match op {
+                Op::Tmpfile { dst, .. } => self.target(plain, &Op::Lstat { path: dst.clone() })?,
+                _ => self.target(plain, op)?,
+            };
+            self.marked.values_mut().for_each(|files| files.retain(|it| Some(*it) != made.id));
+            return Ok(());
+        };
         match op {
             Op::Open { .. }
             | Op::WriteFile { .. }
@@ -207,9 +223,7 @@ impl Marks {
             _ => {}
         }
         let is_within = match op {
-            Op::Truncate { length, .. } => before.len_bytes == Some(*length),
-            // The length behind an open file is not known here.
-            Op::Ftruncate { .. } => true,
+            Op::Truncate { length, .. } | Op::Ftruncate { length, .. } => before.len_bytes == Some(*length),
             Op::Allocate { mode, .. } => mode & KEEP_SIZE != 0,
             _ => false,
         };
