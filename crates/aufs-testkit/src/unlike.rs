@@ -193,6 +193,7 @@ impl Marks {
         let Some(id) = before.id else {
             // Of what is new, which may have the number of a file that is gone, nothing is known.
             let made = match op {
+                _ if result.err.is_some() => return Ok(()),
                 Op::Tmpfile { dst, .. } => self.target(plain, &Op::Lstat { path: dst.clone() })?,
                 _ => self.target(plain, op)?,
             };
