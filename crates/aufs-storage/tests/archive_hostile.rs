@@ -4,7 +4,12 @@
 
 mod archive_kit;
 
-use archive_kit::{Raw, Scene, Tar, outcome};
+use std::fs::{self, File};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+
+use archive_kit::{Raw, Scene, Tar, chain, lines, outcome};
+use aufs_storage::archive::{ApplyOptions, apply};
 
 /// What must come of a layer.
 type Expected<'a> = Result<&'a [&'a str], &'a str>;
@@ -328,4 +333,48 @@ fn entries_come_over_what_is_there() {
         ),
         ("link over link", tar().symlink("l", "a").symlink("l", "b"), Ok(&["l -> b"])),
     ]);
+}
+
+/// A branch may hold anything before, links that lead out and files with names elsewhere among it.
+#[test]
+fn what_was_there_leads_nowhere_either() {
+    let scratch = tempfile::tempdir().unwrap();
+    let [outside, root] = ["outside", "root"].map(|it| scratch.path().join(it));
+    let apply_to_root = |tar: Tar| {
+        let directory = File::open(&root).unwrap();
+        apply(directory.as_fd(), tar.end().as_slice(), &ApplyOptions::default()).map_err(|it| chain(&it))
+    };
+    fs::create_dir_all(&outside).unwrap();
+    fs::create_dir_all(root.join(".wh..wh.apply/0")).unwrap();
+    fs::write(outside.join("secret"), "secret").unwrap();
+    let meta = || fs::metadata(outside.join("secret")).unwrap();
+    let before = (meta().mode(), meta().mtime(), meta().mtime_nsec());
+    fs::hard_link(outside.join("secret"), root.join("shared")).unwrap();
+    std::os::unix::fs::symlink(&outside, root.join("absolute")).unwrap();
+    std::os::unix::fs::symlink("../outside", root.join("relative")).unwrap();
+
+    for link in ["absolute", "relative"] {
+        let error = apply_to_root(Tar::new().file(format!("{link}/secret"), "x")).unwrap_err();
+        assert_eq!(error, format!("apply \"{link}/secret\": a parent is no directory"));
+    }
+    apply_to_root(Tar::new().dir("absolute").file("absolute/secret", "x")).unwrap();
+    // A further name of such a file does not bring attributes to the others.
+    apply_to_root(Tar::new().raw(&Raw { mode: 0o777, ..Raw::new(b'1', "more").link("shared") })).unwrap();
+    assert_eq!(meta().nlink(), 3);
+    apply_to_root(Tar::new().file("shared", "x").dir("more")).unwrap();
+    assert_eq!((meta().mode(), meta().mtime(), meta().mtime_nsec()), before);
+    assert_eq!(fs::read_to_string(outside.join("secret")).unwrap(), "secret");
+    assert_eq!((fs::read_dir(&outside).unwrap().count(), meta().nlink()), (1, 1));
+
+    // What an apply that was killed left is no obstacle.
+    apply_to_root(Tar::new().file(".wh..wh.plnk/1", "data").link("a", ".wh..wh.plnk/1")).unwrap();
+    let expected = [
+        "a 644: data",
+        "absolute/ 755",
+        "absolute/secret 644: x",
+        "more/ 755",
+        "relative -> ../outside",
+        "shared 644: x",
+    ];
+    assert_eq!(lines(&root), expected);
 }
