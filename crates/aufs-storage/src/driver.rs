@@ -2,7 +2,7 @@
 //!
 //! Every operation may be called at any time, from many threads and several
 //! processes: each works on its layer alone, under a lock of the host
-//! ([`crate::count`]). A crash leaves a layer there or not there, never half.
+//! (one file for each layer says who uses it). A crash leaves a layer there or not there, never half.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -92,7 +92,8 @@ enum Verb {
         message: Option<String>,
         /// The container, by name or id.
         container: String,
-        /// What the image is called, as NAME[:TAG].
+        /// What the image is called.
+        #[arg(value_name = "NAME[:TAG]")]
         name: Option<String>,
     },
     /// Write the whole tree of a container as a tar archive.

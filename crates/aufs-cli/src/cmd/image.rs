@@ -77,7 +77,8 @@ enum Verb {
     Tag {
         /// Its name or id.
         image: String,
-        /// The name, as NAME[:TAG].
+        /// The name.
+        #[arg(value_name = "NAME[:TAG]")]
         name: String,
     },
     /// Remove names, and with its last name an image; by its id an image with all its names.
