@@ -53,7 +53,7 @@ impl ImageStore<'_> {
     /// # Errors
     ///
     /// [`NotReproducible`](ImageErrorKind::NotReproducible) for a layer whose files were changed behind the driver's
-    /// back, or whose archive had two entries of one path; else what the host refuses.
+    /// back, or whose archive had entries that replaced each other; else what the host refuses.
     pub fn save(&self, texts: &[&str], to: &Path, form: SaveForm) -> Result<(), ImageError> {
         let save = || -> Result<(), ImageErrorKind> {
             let parent = to.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -150,7 +150,7 @@ impl ImageStore<'_> {
         let lost =
             |reason: String| ImageErrorKind::NotReproducible { diff_id: record.diff_id.clone(), reason };
         if !record.is_reproducible {
-            return Err(lost("its archive had two entries of one path".to_owned()));
+            return Err(lost("its archive had entries that replaced each other".to_owned()));
         }
         let dir = self.driver.home.open_diff(&record.layer)?;
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;

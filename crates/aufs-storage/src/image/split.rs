@@ -10,16 +10,23 @@
 //! | 0    | length (4 bytes, little-endian), bytes            | bytes of the archive          |
 //! | 1    | length (8), length of the path (2), path          | the content of that file      |
 
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 
-/// Length of the units of an archive, in bytes.
-const BLOCK: u64 = 512;
+use crate::archive::Limits;
+use crate::archive::header::{self, BLOCK_LEN_BYTES, Kind};
+use crate::archive::pax::{self, SparseKeys};
 
 /// Longest run of bytes in one record, and longest header of names and attributes that is looked into.
 const RAW_LEN_MAX: usize = 1 << 20;
+
+/// Longest entry whose content is looked for in a directory.
+const MAX_LEN: u64 = 1 << 62;
+
+/// A path that leads to no file of a layer.
+const NOWHERE: &[u8] = b"..";
 
 const RAW: u8 = 0;
 const CONTENT: u8 = 1;
@@ -37,7 +44,8 @@ pub struct Splitter<R, W> {
     /// Path and length that headers before the entry's own gave it.
     path: Option<Vec<u8>>,
     len: Option<u64>,
-    seen: HashSet<Vec<u8>>,
+    /// Paths of the archive, and what each is.
+    seen: BTreeMap<Vec<u8>, Kind>,
     is_faithful: bool,
 }
 
@@ -64,14 +72,14 @@ impl<R: Read, W: Write> Splitter<R, W> {
             header: Vec::new(),
             path: None,
             len: None,
-            seen: HashSet::new(),
+            seen: BTreeMap::new(),
             is_faithful: true,
         }
     }
 
     /// Ends the records; returns the reader, the writer, and whether the directory will hold what the records do not.
     ///
-    /// It will not where two entries have one path.
+    /// It will not where entries replace each other.
     ///
     /// # Errors
     ///
@@ -87,7 +95,7 @@ impl<R: Read, W: Write> Splitter<R, W> {
     fn feed(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let want = match self.state {
-                State::Header => BLOCK - self.header.len() as u64,
+                State::Header => (BLOCK_LEN_BYTES - self.header.len()) as u64,
                 State::Content(len, _)
                 | State::Kept(len)
                 | State::Attributes(len, _)
@@ -107,11 +115,11 @@ impl<R: Read, W: Write> Splitter<R, W> {
         self.state = match self.state {
             State::Header => {
                 self.header.extend_from_slice(bytes);
-                if (self.header.len() as u64) < BLOCK {
+                let Ok(block) = <[u8; BLOCK_LEN_BYTES]>::try_from(self.header.as_slice()) else {
                     return Ok(());
-                }
-                let header = std::mem::take(&mut self.header);
-                self.entry(&header)?
+                };
+                self.header.clear();
+                self.entry(&block)?
             }
             // The record says it; the bytes are in the directory.
             State::Content(left, padding) if left == len => kept(padding),
@@ -134,72 +142,71 @@ impl<R: Read, W: Write> Splitter<R, W> {
     }
 
     /// Judges an entry by its header.
-    fn entry(&mut self, header: &[u8]) -> io::Result<State> {
-        if header.iter().all(|it| *it == 0) {
-            self.keep(header)?;
-            return Ok(State::Header);
-        }
-        let (path, long_len) = (self.path.take(), self.len.take());
-        let Some(len) = long_len.or(number(field(header, 124, 12))) else {
-            // Nobody can know what follows; it is all kept.
-            self.keep(header)?;
+    fn entry(&mut self, block: &[u8; BLOCK_LEN_BYTES]) -> io::Result<State> {
+        self.keep(block)?;
+        let Ok(Some(fields)) = header::parse(block) else {
+            // The end, behind which nothing means anything, or what whoever unpacks the archive will refuse.
             return Ok(State::Kept(u64::MAX));
         };
-        let padding = len.next_multiple_of(BLOCK) - len;
-        match field(header, 156, 1) {
-            b"x" | b"L" if len <= RAW_LEN_MAX as u64 => {
-                self.keep(header)?;
+        let (path, long_len) = (self.path.take(), self.len.take());
+        let len = long_len.filter(|_| header::has_data(fields.kind)).unwrap_or(fields.size);
+        // No archive is so long; near the end of the range the padding would overflow.
+        if MAX_LEN < len {
+            return Ok(State::Kept(u64::MAX));
+        }
+        let padding = len.next_multiple_of(BLOCK_LEN_BYTES as u64) - len;
+        Ok(match fields.kind {
+            Kind::Extended | Kind::GnuLongName if 0 < len && len <= RAW_LEN_MAX as u64 => {
                 self.path = path;
                 self.flush()?;
-                let is_name = field(header, 156, 1) == b"L";
-                let next =
-                    if is_name { State::LongName(len, padding) } else { State::Attributes(len, padding) };
-                Ok(if len == 0 { kept(padding) } else { next })
-            }
-            b"0" | b"\0" | b"7" if 0 < len => {
-                self.keep(header)?;
-                match plain(&path.unwrap_or_else(|| own_path(header))) {
-                    Some(path) => {
-                        self.content(len, &path)?;
-                        Ok(State::Content(len, padding))
-                    }
-                    None => Ok(kept(len + padding)),
+                match fields.kind {
+                    Kind::Extended => State::Attributes(len, padding),
+                    _ => State::LongName(len, padding),
                 }
             }
             // These tell of the entry that follows, as may another before them.
-            b"g" | b"K" => {
-                self.keep(header)?;
+            Kind::GnuLongLink | Kind::Global => {
                 (self.path, self.len) = (path, long_len);
-                Ok(kept(len + padding))
+                kept(len + padding)
             }
             // An old sparse file has more headers than its own says, so where it ends is not known here.
-            b"S" => {
-                self.keep(header)?;
-                Ok(State::Kept(u64::MAX))
-            }
-            // Links, directories and devices have no content, whatever their headers say.
-            b"1" | b"2" | b"3" | b"4" | b"5" | b"6" => {
-                self.keep(header)?;
-                Ok(State::Header)
-            }
-            _ => {
-                self.keep(header)?;
-                Ok(kept(len + padding))
-            }
-        }
+            Kind::GnuSparse => State::Kept(u64::MAX),
+            kind => match plain(&path.unwrap_or(fields.path)) {
+                Some(path) => {
+                    self.see(&path, kind);
+                    if kind == Kind::File && 0 < len {
+                        self.content(len, &path)?;
+                        State::Content(len, padding)
+                    } else {
+                        kept(len + padding)
+                    }
+                }
+                None => kept(len + padding),
+            },
+        })
+    }
+
+    /// Notes a path; of two entries that cannot both be there the directory will hold only the later.
+    fn see(&mut self, path: &[u8], kind: Kind) {
+        let is_dir = kind == Kind::Directory;
+        let replaces = self.seen.get(path).is_some_and(|it| !is_dir || *it != Kind::Directory);
+        let inside = [path, b"/"].concat();
+        let mut below = self.seen.range(inside.clone()..).take_while(|it| it.0.starts_with(&inside));
+        let removes = !is_dir && below.next().is_some();
+        let slashes = path.iter().enumerate().filter(|it| *it.1 == b'/').map(|it| it.0);
+        let is_below_file = { slashes }.any(|at| self.seen.get(&path[..at]) == Some(&Kind::File));
+        self.is_faithful &= !(replaces || removes || is_below_file);
+        self.seen.insert(path.to_vec(), kind);
     }
 
     fn attributes(&mut self, padding: u64) -> io::Result<State> {
         let text = std::mem::take(&mut self.pending);
-        for (key, value) in pax_records(&text) {
-            match key {
-                b"path" => self.path = Some(value.to_vec()),
-                b"size" => self.len = std::str::from_utf8(value).ok().and_then(|it| it.parse().ok()),
-                // What follows is no plain content then.
-                _ if key.starts_with(b"GNU.sparse.") => self.path = Some(b"..".to_vec()),
-                _ => {}
-            }
-        }
+        // What is malformed is refused by whoever unpacks the archive.
+        let said = pax::parse(&text, &Limits::default()).unwrap_or_default();
+        self.len = said.size;
+        // A long name of GNU beats that of an extended header. What is sparse is no plain content.
+        let is_plain = said.sparse == SparseKeys::default();
+        self.path = if is_plain { self.path.take().or(said.path) } else { Some(NOWHERE.to_vec()) };
         self.keep(&text)?;
         Ok(kept(padding))
     }
@@ -229,7 +236,6 @@ impl<R: Read, W: Write> Splitter<R, W> {
 
     fn content(&mut self, len: u64, path: &[u8]) -> io::Result<()> {
         self.flush()?;
-        self.is_faithful &= self.seen.insert(path.to_vec());
         self.out.write_all(&[CONTENT])?;
         self.out.write_all(&len.to_le_bytes())?;
         let path_len = u16::try_from(path.len()).map_err(io::Error::other)?;
@@ -250,54 +256,14 @@ fn kept(len: u64) -> State {
     if len == 0 { State::Header } else { State::Kept(len) }
 }
 
-fn field(header: &[u8], start: usize, len: usize) -> &[u8] {
-    header.get(start..start + len).unwrap_or_default()
-}
-
-/// Reads a number of a header: octal digits, or big-endian bytes after a first one of 0x80.
-fn number(field: &[u8]) -> Option<u64> {
-    if field.first().is_some_and(|it| it & 0x80 != 0) {
-        let high = field.get(1..field.len() - 8)?;
-        let low: [u8; 8] = field.get(field.len() - 8..)?.try_into().ok()?;
-        let is_small = field.first() == Some(&0x80) && high.iter().all(|it| *it == 0);
-        // Lengths near the end of the range would overflow with their padding, and no disk holds them.
-        return Some(u64::from_be_bytes(low)).filter(|it| is_small && *it < 1 << 62);
-    }
-    let text = std::str::from_utf8(field).ok()?;
-    let digits = text.trim_matches(|it| it == ' ' || it == '\0');
-    if digits.is_empty() { Some(0) } else { u64::from_str_radix(digits, 8).ok() }
-}
-
-/// The path in a header: its name, in POSIX headers after a prefix.
-fn own_path(header: &[u8]) -> Vec<u8> {
-    let text = |start, len| {
-        let bytes = field(header, start, len);
-        bytes.split(|it| *it == 0).next().unwrap_or_default().to_vec()
-    };
-    let (name, prefix) = (text(0, 100), text(345, 155));
-    // GNU's own format keeps times in the place of the prefix.
-    let is_posix = field(header, 257, 8).starts_with(b"ustar\0");
-    if is_posix && !prefix.is_empty() { [prefix.as_slice(), b"/", &name].concat() } else { name }
-}
-
 /// The path below the layer, if it leads there without detours.
 fn plain(path: &[u8]) -> Option<Vec<u8>> {
     let components: Vec<&[u8]> =
         path.split(|it| *it == b'/').filter(|it| !it.is_empty() && *it != b".").collect();
+    // What a host kept for itself at the root of a layer is not unpacked.
+    let is_bookkeeping = components.first().is_some_and(|it| it.starts_with(b".wh..wh."));
     let is_odd = components.is_empty() || components.iter().any(|it| *it == b".." || it.contains(&0));
-    (!is_odd).then(|| components.join(&b'/'))
-}
-
-/// The records of an attribute header, `LEN KEY=VALUE\n` each; what is malformed ends them.
-fn pax_records(mut text: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    std::iter::from_fn(move || {
-        let blank = text.iter().position(|it| *it == b' ')?;
-        let len: usize = std::str::from_utf8(&text[..blank]).ok()?.parse().ok()?;
-        let record = text.get(blank + 1..len)?.strip_suffix(b"\n")?;
-        text = &text[len..];
-        let equals = record.iter().position(|it| *it == b'=')?;
-        Some((&record[..equals], &record[equals + 1..]))
-    })
+    (!is_odd && !is_bookkeeping).then(|| components.join(&b'/'))
 }
 
 /// Puts an archive together: reads records, takes the content of files from `content`, and writes to `out`.
@@ -410,7 +376,10 @@ mod tests {
             prop_assert_eq!(put_together(&records, &contents).unwrap(), archive.clone());
             let content_len: usize = files.iter().map(|it| it.1.len()).sum();
             let overhead = 16 * archive.len().div_ceil(512) + 300 * files.len();
-            prop_assert!(is_faithful && records.len() <= archive.len() - content_len + overhead);
+            prop_assert!(records.len() <= archive.len() - content_len + overhead);
+            // A file cannot be where others lie below it.
+            let is_parent = |it: &String| files.iter().any(|other| other.0.starts_with(&format!("{it}/")));
+            prop_assert_eq!(is_faithful, !files.iter().any(|it| is_parent(&it.0)));
         }
 
         #[test]
@@ -447,21 +416,5 @@ mod tests {
         let short = HashMap::from([(b"a".to_vec(), b"on".to_vec())]);
         assert_eq!(put_together(&records, &short).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         assert!(put_together(b"\x07", &HashMap::new()).is_err());
-    }
-
-    #[test]
-    fn numbers_are_octal_or_binary() {
-        for (field, expected) in [
-            (&b"00000000017\0"[..], Some(15)),
-            (b"         17 ", Some(15)),
-            (b"\0\0\0\0\0\0\0\0\0\0\0\0", Some(0)),
-            (b"\x80\0\0\0\0\0\0\x02\0\0\0\0", Some(2 << 32)),
-            (b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", None),
-            (b"\x80\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff", None),
-            (b"00000000018\0", None),
-            (b"-1         \0", None),
-        ] {
-            assert_eq!(number(field), expected, "{field:?}");
-        }
     }
 }
