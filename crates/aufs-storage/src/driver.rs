@@ -9,21 +9,18 @@ use std::path::{Path, PathBuf};
 
 use aufs_host::entry::Entry;
 use aufs_mount::error::MountErrorKind;
-use aufs_mount::mounter::{self, MountRequest, Mounter};
+use aufs_mount::mounter::Mounter;
 use aufs_mount::option::MountOptions;
-use aufs_mount::table;
-use aufs_mount::unmount::{self, FUSE_TYPE, UnmountOptions};
-use aufs_union::branch::{BranchPerm, BranchSpec};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use std::os::fd::AsFd;
 use tracing::{debug, warn};
 
-use crate::count::{Locked, Record, State, boot_id, users};
+use crate::count::{Locked, Record, State, boot_id};
 use crate::error::{StorageError, StorageErrorKind, failed};
 use crate::home::Home;
 use crate::id::LayerId;
-use crate::remove::{PAUSE, TRIES, detach_below, remove_directory};
+use crate::remove::{detach_below, remove_directory};
 use crate::status::Status;
 
 /// The name of the driver, as Docker selects it.
@@ -55,8 +52,9 @@ pub enum Removal {
 #[derive(Debug)]
 pub struct Driver {
     pub(crate) home: Home,
-    options: DriverOptions,
-    boot: String,
+    pub(crate) options: DriverOptions,
+    /// Which start of the host this is.
+    pub(crate) boot: String,
 }
 
 impl Driver {
@@ -382,104 +380,4 @@ impl Driver {
     fn lock(&self, id: &LayerId) -> Result<Locked, StorageErrorKind> {
         Locked::wait(&self.home.counts, id).map_err(failed("lock", id.as_str()))
     }
-
-    /// How a layer is there, and how many use it.
-    pub(crate) fn users_of(
-        &self,
-        id: &LayerId,
-        ancestors: &[LayerId],
-        lock: &Locked,
-    ) -> Result<Counted, StorageErrorKind> {
-        let record = lock.record().map_err(failed("read the count of", id.as_str()))?;
-        let state = self.state_of(id, ancestors, record.as_ref())?;
-        Ok(Counted { state, users: users(record.as_ref(), state, &self.boot) })
-    }
-
-    fn state_of(
-        &self,
-        id: &LayerId,
-        ancestors: &[LayerId],
-        record: Option<&Record>,
-    ) -> Result<State, StorageErrorKind> {
-        let path = self.home.mnt_path(id);
-        let idle = if ancestors.is_empty() { State::Base } else { State::Idle };
-        let mount = match self.home.mount_on(id) {
-            Ok(None) => return Ok(idle),
-            Ok(Some(mount)) => mount,
-            Err(Errno::NOTCONN) => return Ok(State::Dead),
-            Err(errno) => return Err(failed("statx", path)(errno)),
-        };
-        if record.is_none_or(|it| it.mount != Some(mount) || it.boot != self.boot) {
-            let entry = table::mount_at(&path)
-                .map_err(|error| failed("read", "/proc/self/mountinfo")(aufs_host::errno::errno_of(error)))?;
-            // One that is gone by now was somebody else's.
-            let Some(entry) = entry else { return Ok(idle) };
-            if entry.fs_type != FUSE_TYPE && entry.fs_type != NAME {
-                return Err(StorageErrorKind::Foreign { path, fs_type: entry.fs_type });
-            }
-        }
-        // Attributes may be known to the kernel; for this it has to ask the server.
-        match rustix::fs::statfs(&path) {
-            Ok(_) => Ok(State::Mounted(mount)),
-            Err(Errno::NOTCONN | Errno::CONNABORTED) => Ok(State::Dead),
-            Err(errno) => Err(failed("statfs", path)(errno)),
-        }
-    }
-
-    /// Mounts a layer on its ancestors; returns the mount.
-    fn mount(
-        &self,
-        id: &LayerId,
-        ancestors: &[LayerId],
-        label: Option<OsString>,
-    ) -> Result<u64, StorageErrorKind> {
-        let mut options = self.options.mount.clone();
-        let below = BranchPerm::ReadOnly { whiteouts: true };
-        let own = BranchSpec { path: self.home.diff_path(id), perm: BranchPerm::ReadWrite };
-        let others = ancestors.iter().map(|it| BranchSpec { path: self.home.diff_path(it), perm: below });
-        options.branches = std::iter::once(own).chain(others).collect();
-        options.flags.context = label.or(options.flags.context);
-        let target = self.home.mnt_path(id);
-        let request = MountRequest {
-            options,
-            mountpoint: target.clone(),
-            mounter: self.options.mounter,
-            program: self.options.program.clone(),
-            log: self.options.log.clone(),
-        };
-        mounter::mount(&request)?;
-        match self.home.mount_on(id) {
-            Ok(Some(mount)) => Ok(mount),
-            other => {
-                let errno = other.err().unwrap_or(Errno::IO);
-                self.unmount(&target)?;
-                Err(failed("statx", target)(errno))
-            }
-        }
-    }
-
-    /// Unmounts, and waits for the server; tries again while the mount is busy.
-    fn unmount(&self, target: &Path) -> Result<(), StorageErrorKind> {
-        let mut tries = 0;
-        loop {
-            match unmount::unmount(target, &UnmountOptions::default()) {
-                Ok(()) => return Ok(()),
-                Err(error) => match error.kind {
-                    MountErrorKind::NotMounted => return Ok(()),
-                    MountErrorKind::Busy if tries < TRIES => {
-                        tries += 1;
-                        std::thread::sleep(PAUSE);
-                    }
-                    _ => return Err(error.into()),
-                },
-            }
-        }
-    }
-}
-
-/// How a layer is there, and how many use it.
-#[derive(Debug)]
-pub(crate) struct Counted {
-    pub(crate) state: State,
-    pub(crate) users: u64,
 }

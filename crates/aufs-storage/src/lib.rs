@@ -35,6 +35,7 @@ mod home;
 pub mod id;
 pub mod image;
 pub mod layers_file;
+mod mounts;
 mod pending;
 mod record;
 mod remove;
