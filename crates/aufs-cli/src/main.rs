@@ -99,7 +99,17 @@ fn parse<T: Parser>(args: &[OsString]) -> anyhow::Result<Option<T>> {
 
 /// Prints an error as one line; a stderr that is gone leaves only the exit code.
 fn complain(name: &str, error: &anyhow::Error) {
-    let line = format!("{name}: {error:#}").replace('\n', " ");
+    // Names in archives and options may hold anything, and a terminal obeys control characters.
+    let plain = |it: char| {
+        if it == '\n' {
+            ' '
+        } else if it.is_control() {
+            '?'
+        } else {
+            it
+        }
+    };
+    let line: String = format!("{name}: {error:#}").chars().map(plain).collect();
     if let Err(error) = writeln!(std::io::stderr(), "{line}") {
         tracing::debug!(%error, "stderr is closed");
     }

@@ -201,6 +201,7 @@ fn fuse_root_programs_read_json_and_exit_codes() {
         ("image", vec!["rm", "box"], 5, "in use by"),
         ("image", vec!["load", &missing], 1, "No such file"),
         ("image", vec!["load"], 1, "no index.json"),
+        ("image", vec!["load", "/etc/passwd"], 1, "it is no tar archive"),
         ("image", vec!["tag", "box", "A:b"], 2, "no image name"),
         ("image", vec!["save", "--output", &missing, "none"], 4, "no such image"),
         ("info", vec!["--storage-driver", "overlay2"], 2, "no storage driver"),

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use aufs_host::draft::nameless_file;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
+use tracing::debug;
 
 use super::error::{ImageErrorKind, host, refused};
 use crate::archive::{CompressionLimits, open_compressed};
@@ -80,7 +81,11 @@ impl Source {
     }
 
     fn of_archive(mut file: File, path: &Path) -> Result<Self, ImageErrorKind> {
-        let not = |error: io::Error| ImageErrorKind::NotAnImage { reason: error.to_string() };
+        // What the file holds instead of an archive is not for terminals.
+        let not = |error: io::Error| {
+            debug!(?path, %error, "not an archive");
+            ImageErrorKind::NotAnImage { reason: "it is no tar archive, or a damaged one".to_owned() }
+        };
         file.seek(SeekFrom::Start(0)).map_err(ImageErrorKind::io("read", path))?;
         let mut members = HashMap::new();
         let mut archive = tar::Archive::new(&file);
@@ -102,7 +107,9 @@ impl Source {
             };
             members.insert(name, member);
             if MEMBERS_MAX < members.len() {
-                return Err(not(io::Error::other(format!("more than {MEMBERS_MAX} members"))));
+                return Err(ImageErrorKind::NotAnImage {
+                    reason: format!("it has more than {MEMBERS_MAX} members"),
+                });
             }
         }
         Ok(Self { kind: Kind::Archive { file: Arc::new(file), members }, path: path.to_owned() })
