@@ -127,5 +127,8 @@ install:
 _locked:
     cargo metadata --locked --format-version 1 >/dev/null
 
-# Run what CI runs: format, lints, arrows, docs, tests over both transports, outside suites and a short bench.
-ci: _locked (fmt "--check") lint arrows docs test test-uring suites (bench "quick")
+# Those of the tests that mount which say most of a transport; CI runs them a second time, over io_uring.
+uring_tests := "--test golden_fuse --test fuse_data --test fuse_opens --test fuse_maps_locks --test fuse_model --test live_branches --test mount_lifecycle --test fault_injection"
+
+# Run what CI runs: format, lints, arrows, docs, tests, some of them over io_uring too, outside suites and a short bench.
+ci: _locked (fmt "--check") lint arrows docs test (test-uring uring_tests) suites (bench "quick")
