@@ -17,6 +17,9 @@ use crate::error::{StorageErrorKind, failed};
 use crate::id::LayerId;
 use crate::remove::{PAUSE, TRIES};
 
+/// How often a mount is tried whose branch is in use.
+const TRIES_TO_MOUNT: u32 = 50;
+
 /// How a layer is there, and how many use it.
 #[derive(Debug)]
 pub(crate) struct Counted {
@@ -63,7 +66,8 @@ impl Driver {
         // Attributes may be known to the kernel; for this it has to ask the server.
         match rustix::fs::statfs(&path) {
             Ok(_) => Ok(State::Mounted(mount)),
-            Err(Errno::NOTCONN | Errno::CONNABORTED) => Ok(State::Dead),
+            // The last two are what a request gets that was on its way when the server died, by device and by io_uring.
+            Err(Errno::NOTCONN | Errno::CONNABORTED | Errno::CANCELED) => Ok(State::Dead),
             Err(errno) => Err(failed("statfs", path)(errno)),
         }
     }
@@ -89,7 +93,7 @@ impl Driver {
             program: self.options.program.clone(),
             log: self.options.log.clone(),
         };
-        mounter::mount(&request)?;
+        mount_when_free(&request)?;
         match self.home.mount_on(id) {
             Ok(Some(mount)) => Ok(mount),
             other => {
@@ -115,6 +119,21 @@ impl Driver {
                     _ => return Err(error.into()),
                 },
             }
+        }
+    }
+}
+
+/// Mounts; waits while a server that is about to end still has the branch, as one that was killed may for seconds.
+fn mount_when_free(request: &MountRequest) -> Result<(), StorageErrorKind> {
+    let mut tries = 0;
+    loop {
+        match mounter::mount(request) {
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind.errno() == Some(nix::errno::Errno::EBUSY) && tries < TRIES_TO_MOUNT => {
+                tries += 1;
+                std::thread::sleep(PAUSE);
+            }
+            Err(error) => return Err(error.into()),
         }
     }
 }
