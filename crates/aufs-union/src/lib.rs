@@ -9,6 +9,8 @@
 pub mod attr;
 pub mod branch;
 mod change;
+mod copy_directory;
+mod copy_draft;
 mod copy_up;
 mod counters;
 mod create;
