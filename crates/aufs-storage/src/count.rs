@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use aufs_host::errno::errno_of;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use serde::{Deserialize, Serialize};
 
 use crate::id::LayerId;
@@ -77,12 +77,7 @@ impl Locked {
         loop {
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let fd = rustix::fs::openat(counts, id.as_str(), flags, Mode::RUSR | Mode::WUSR)?;
-            loop {
-                match rustix::fs::flock(&fd, operation) {
-                    Err(Errno::INTR) => {}
-                    other => break other?,
-                }
-            }
+            retry_on_intr(|| rustix::fs::flock(&fd, operation))?;
             // Who held the lock before may have removed the layer, and its file with it.
             if 0 < rustix::fs::fstat(&fd)?.st_nlink {
                 return Ok(Self { file: File::from(fd) });

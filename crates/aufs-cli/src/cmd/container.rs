@@ -6,14 +6,15 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use aufs_storage::changes::Change;
 use aufs_storage::container::{CommitOptions, ContainerState, ContainerStore, Volume};
 use aufs_storage::driver::Removal;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::image::to_json;
 use super::root::RootArgs;
-use super::{UsageError, exec, table};
+use super::show::{self, ListArgs, to_json};
+use super::{UsageError, exec};
 use crate::exit::{self, Exit};
 
 /// Make containers of images, start them, work in them, and make images of them.
@@ -61,14 +62,7 @@ enum Verb {
         containers: Vec<String>,
     },
     /// List the containers, the newest first.
-    Ls {
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-        /// Print only ids.
-        #[arg(short, long, conflicts_with = "json")]
-        quiet: bool,
-    },
+    Ls(ListArgs),
     /// Show a container as JSON.
     Inspect {
         /// Its name or id.
@@ -138,17 +132,14 @@ pub fn run(args: ContainerArgs) -> anyhow::Result<Exit> {
                 writeln!(out, "{}", store.remove(&it, removal)?.id)?;
             }
         }
-        Verb::Ls { json, quiet } => list(&store, json, quiet, &mut out)?,
+        Verb::Ls(form) => list(&store, &form, &mut out)?,
         Verb::Inspect { container } => to_json(&store.inspect(&container)?, &mut out)?,
         Verb::Diff { json, container } => {
             let changes = store.diff(&container)?;
             if json {
-                let shown: Vec<_> = changes.iter().map(ToString::to_string).collect();
-                let shown: Vec<_> = shown.iter().filter_map(|it| it.split_once(' ')).collect();
-                to_json(
-                    &shown.iter().map(|it| json!({"kind": it.0, "path": it.1})).collect::<Vec<_>>(),
-                    &mut out,
-                )?;
+                let shown =
+                    |it: &Change| json!({"kind": it.kind.to_string(), "path": it.path.to_string_lossy()});
+                to_json(&changes.iter().map(shown).collect::<Vec<_>>(), &mut out)?;
             } else {
                 changes.iter().try_for_each(|it| writeln!(out, "{it}"))?;
             }
@@ -182,15 +173,15 @@ fn volume_of(text: &str) -> Result<Volume, UsageError> {
     Ok(Volume { host, path: path.to_owned(), read_only })
 }
 
-fn list(store: &ContainerStore<'_>, json: bool, quiet: bool, out: &mut impl Write) -> anyhow::Result<()> {
+fn list(store: &ContainerStore<'_>, form: &ListArgs, out: &mut impl Write) -> anyhow::Result<()> {
     let containers = store.list()?;
-    if json {
+    if form.json {
         return to_json(&containers, out);
     }
-    if quiet {
+    if form.quiet {
         return Ok(containers.iter().try_for_each(|it| writeln!(out, "{}", it.container.id))?);
     }
-    let mut rows = vec![table::row(["CONTAINER ID", "NAME", "IMAGE", "CREATED", "STATE"])];
+    let mut rows = vec![show::row(["CONTAINER ID", "NAME", "IMAGE", "CREATED", "STATE"])];
     for it in &containers {
         let state = match it.state {
             ContainerState::Started => "started",
@@ -199,9 +190,9 @@ fn list(store: &ContainerStore<'_>, json: bool, quiet: bool, out: &mut impl Writ
         };
         let created = it.container.created.get(..19).unwrap_or("").replace('T', " ");
         let id = &it.container.id.as_str()[..12];
-        rows.push(table::row([id, &it.container.name, &it.container.image_name, &created, state]));
+        rows.push(show::row([id, &it.container.name, &it.container.image_name, &created, state]));
     }
-    Ok(table::write(&rows, out)?)
+    Ok(show::write(&rows, out)?)
 }
 
 fn export(store: &ContainerStore<'_>, container: &str, output: &Path) -> anyhow::Result<()> {

@@ -11,8 +11,9 @@ use serde::Serialize;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use super::UsageError;
 use super::root::RootArgs;
-use super::{UsageError, table};
+use super::show::{self, ListArgs, to_json};
 use crate::exit::{self, Exit};
 
 /// Load, save, show, name and remove images.
@@ -52,14 +53,7 @@ enum Verb {
         images: Vec<String>,
     },
     /// List the images, the newest first.
-    Ls {
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-        /// Print only ids.
-        #[arg(short, long, conflicts_with = "json")]
-        quiet: bool,
-    },
+    Ls(ListArgs),
     /// Show an image with its layers and its configuration, as JSON.
     Inspect {
         /// Its name or id.
@@ -109,7 +103,7 @@ pub fn run(args: ImageArgs) -> anyhow::Result<Exit> {
             if json { to_json(&loaded, &mut out)? } else { tell_loaded(&loaded, &mut out)? }
         }
         Verb::Save { output, format, images } => save(&store, &output, format, &images)?,
-        Verb::Ls { json, quiet } => {
+        Verb::Ls(ListArgs { json, quiet }) => {
             let images = store.list()?;
             if json {
                 to_json(&images, &mut out)?;
@@ -139,12 +133,6 @@ struct Inspected {
     #[serde(flatten)]
     info: ImageInfo,
     config: serde_json::Value,
-}
-
-/// Writes JSON for programs.
-pub fn to_json(value: &impl Serialize, out: &mut impl Write) -> anyhow::Result<()> {
-    serde_json::to_writer_pretty(&mut *out, value)?;
-    Ok(writeln!(out)?)
 }
 
 fn load(store: &ImageStore<'_>, from: &Path, threads: usize) -> anyhow::Result<Vec<Loaded>> {
@@ -189,19 +177,19 @@ fn save(store: &ImageStore<'_>, output: &Path, format: Format, images: &[String]
 }
 
 fn list(images: &[ImageInfo], out: &mut impl Write) -> io::Result<()> {
-    let mut rows = vec![table::row(["NAME", "TAG", "IMAGE ID", "CREATED", "SIZE", "LAYERS"])];
+    let mut rows = vec![show::row(["NAME", "TAG", "IMAGE ID", "CREATED", "SIZE", "LAYERS"])];
     for image in images {
         let created = image.created.as_deref().unwrap_or("").get(..10).unwrap_or("");
         let mut push = |name: &str, tag: &str| {
-            let (size, layers) = (table::bytes(image.size_bytes), image.layers.len().to_string());
-            rows.push(table::row([name, tag, image.id.short(), created, &size, &layers]));
+            let (size, layers) = (show::bytes(image.size_bytes), image.layers.len().to_string());
+            rows.push(show::row([name, tag, image.id.short(), created, &size, &layers]));
         };
         if image.names.is_empty() {
             push("<none>", "<none>");
         }
         image.names.iter().for_each(|it| push(it.name(), it.tag()));
     }
-    table::write(&rows, out)
+    show::write(&rows, out)
 }
 
 fn history(store: &ImageStore<'_>, image: &str, json: bool, out: &mut impl Write) -> anyhow::Result<()> {
@@ -209,16 +197,16 @@ fn history(store: &ImageStore<'_>, image: &str, json: bool, out: &mut impl Write
     if json {
         return to_json(&steps, out);
     }
-    let mut rows = vec![table::row(["CREATED", "SIZE", "CREATED BY", "COMMENT"])];
+    let mut rows = vec![show::row(["CREATED", "SIZE", "CREATED BY", "COMMENT"])];
     for step in &steps {
         let created = step.created.as_deref().unwrap_or("").get(..10).unwrap_or("");
         // An image may hold anything; it must not move the cursor of whoever looks at it.
         let plain =
             |it: &Option<String>| it.iter().flat_map(|it| it.chars()).filter(|it| !it.is_control()).collect();
         let (by, comment): (String, String) = (plain(&step.created_by), plain(&step.comment));
-        rows.push(table::row([created, &table::bytes(step.size_bytes), &by, &comment]));
+        rows.push(show::row([created, &show::bytes(step.size_bytes), &by, &comment]));
     }
-    Ok(table::write(&rows, out)?)
+    Ok(show::write(&rows, out)?)
 }
 
 fn remove(store: &ImageStore<'_>, images: &[String], json: bool, out: &mut impl Write) -> anyhow::Result<()> {

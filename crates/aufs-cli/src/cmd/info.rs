@@ -11,8 +11,8 @@ use clap::Args;
 use serde::Serialize;
 
 use super::UsageError;
-use super::image::to_json;
 use super::root::RootArgs;
+use super::show::to_json;
 use crate::exit::{self, Exit};
 
 /// Show how many containers and images there are, and the storage driver with its home.

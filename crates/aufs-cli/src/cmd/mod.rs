@@ -21,8 +21,8 @@ pub mod live;
 pub mod mount;
 pub mod root;
 pub mod serve;
+pub mod show;
 pub mod stat;
-pub mod table;
 pub mod umount;
 
 /// The command line is wrong.

@@ -36,15 +36,13 @@ struct Picked {
     layers: Vec<LayerRecord>,
 }
 
+/// Writes the bytes of a member.
+type Fill<'f> = &'f mut dyn FnMut(&mut dyn Write) -> io::Result<()>;
+
 /// Where the members of a layout go.
 trait Sink {
     /// Writes a member of this length by `fill`.
-    fn member(
-        &mut self,
-        name: &str,
-        len_bytes: u64,
-        fill: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>,
-    ) -> io::Result<()>;
+    fn member(&mut self, name: &str, len_bytes: u64, fill: Fill<'_>) -> io::Result<()>;
 }
 
 impl ImageStore<'_> {
@@ -259,11 +257,7 @@ impl Write for Counted<'_> {
 }
 
 /// Has a member written, which must get the length that was promised.
-fn fill_exactly(
-    out: &mut dyn Write,
-    len_bytes: u64,
-    fill: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>,
-) -> io::Result<()> {
+fn fill_exactly(out: &mut dyn Write, len_bytes: u64, fill: Fill<'_>) -> io::Result<()> {
     let mut counted = Counted { inner: out, len_bytes: 0 };
     fill(&mut counted)?;
     if counted.len_bytes == len_bytes {
@@ -283,12 +277,7 @@ impl<W: Write> ArchiveSink<W> {
 }
 
 impl<W: Write> Sink for ArchiveSink<W> {
-    fn member(
-        &mut self,
-        name: &str,
-        len_bytes: u64,
-        fill: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>,
-    ) -> io::Result<()> {
+    fn member(&mut self, name: &str, len_bytes: u64, fill: Fill<'_>) -> io::Result<()> {
         let mut header = tar::Header::new_gnu();
         header.set_path(name)?;
         header.set_mode(0o644);
@@ -307,12 +296,7 @@ impl<W: Write> Sink for ArchiveSink<W> {
 struct DirectorySink<'p>(&'p Path);
 
 impl Sink for DirectorySink<'_> {
-    fn member(
-        &mut self,
-        name: &str,
-        len_bytes: u64,
-        fill: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>,
-    ) -> io::Result<()> {
+    fn member(&mut self, name: &str, len_bytes: u64, fill: Fill<'_>) -> io::Result<()> {
         let path = self.0.join(name);
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent)?;

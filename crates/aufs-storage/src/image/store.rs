@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use aufs_host::draft::read_names;
 use oci_spec::image::{History, ImageConfiguration};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
-use rustix::io::Errno;
+use rustix::io::retry_on_intr;
 use serde::{Deserialize, Serialize};
 
 use super::digest::{Digest, chain_ids};
@@ -168,12 +168,8 @@ impl<'d> ImageStore<'d> {
         let path = self.splits_path.as_path();
         let lock =
             rustix::fs::openat(&self.splits, ".", flags, Mode::empty()).map_err(failed("open", path))?;
-        loop {
-            match rustix::fs::flock(&lock, FlockOperation::LockExclusive) {
-                Err(Errno::INTR) => {}
-                other => break other.map_err(failed("flock", path))?,
-            }
-        }
+        let locked = retry_on_intr(|| rustix::fs::flock(&lock, FlockOperation::LockExclusive));
+        locked.map_err(failed("flock", path))?;
         Ok(lock)
     }
 

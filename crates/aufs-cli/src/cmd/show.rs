@@ -1,6 +1,26 @@
-//! Columns for people, and bytes as people read them.
+//! How results are shown: columns and bytes for people, JSON for programs.
 
 use std::io::{self, Write};
+
+use clap::Args;
+use serde::Serialize;
+
+/// What a list is to look like; columns by default.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Print only ids.
+    #[arg(short, long, conflicts_with = "json")]
+    pub quiet: bool,
+}
+
+/// Writes JSON for programs.
+pub fn to_json(value: &impl Serialize, out: &mut impl Write) -> anyhow::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, value)?;
+    Ok(writeln!(out)?)
+}
 
 /// Writes rows with each column as wide as it needs to be; the first row is the heading.
 pub fn write(rows: &[Vec<String>], mut out: impl Write) -> io::Result<()> {
