@@ -2,10 +2,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot prepare has failed")]
 
 use std::fs;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use aufs_testkit::needs::{Need, missing};
+use nix::sys::stat::{Mode, SFlag, makedev};
 use serde_json::Value;
 
 const AUFS: &str = env!("CARGO_BIN_EXE_aufs");
@@ -216,4 +218,35 @@ fn fuse_root_programs_read_json_and_exit_codes() {
     root.done("container", &["start", "one"]);
     assert_eq!(root.refused("container", &["rm", "one"]).0, 5);
     root.done("container", &["stop", "one"]);
+}
+
+#[test]
+fn fuse_root_an_output_is_whole_or_as_it_was() {
+    if skip() {
+        return;
+    }
+    let root = Root::new();
+    for (command, verb, what, unknown) in
+        [("container", "export", "one", "none"), ("image", "save", "box", "none")]
+    {
+        let (file, link, null) = (root.at("out"), root.at("link"), root.at("null"));
+        fs::write(&file, "of somebody").unwrap();
+        let to = |path: &Path| path.display().to_string();
+        root.refused(command, &[verb, "--output", &to(&file), unknown]);
+        assert_eq!(fs::read_to_string(&file).unwrap(), "of somebody", "{verb}");
+        root.done(command, &[verb, "--output", &to(&file), what]);
+        let whole = fs::read(&file).unwrap();
+        assert!(whole.len().is_multiple_of(512) && 1024 < whole.len(), "{verb}");
+
+        std::os::unix::fs::symlink("out", &link).unwrap();
+        fs::write(&file, "of somebody").unwrap();
+        root.done(command, &[verb, "--output", &to(&link), what]);
+        assert_eq!((fs::read(&file).unwrap(), link.is_symlink()), (whole, true), "{verb} follows links");
+
+        nix::sys::stat::mknod(&null, SFlag::S_IFCHR, Mode::from_bits_truncate(0o666), makedev(1, 3)).unwrap();
+        root.refused(command, &[verb, "--output", &to(&null), unknown]);
+        root.done(command, &[verb, "--output", &to(&null), what]);
+        assert!(fs::symlink_metadata(&null).unwrap().file_type().is_char_device(), "{verb} to a device");
+        [file, link, null].iter().for_each(|it| fs::remove_file(it).unwrap());
+    }
 }

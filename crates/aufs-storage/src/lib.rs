@@ -36,6 +36,7 @@ pub mod id;
 pub mod image;
 pub mod layers_file;
 mod mounts;
+mod output;
 mod pending;
 mod record;
 mod remove;

@@ -1,11 +1,9 @@
 //! `aufs container`: containers made of images, started, worked in, and made into images.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use aufs_storage::changes::Change;
 use aufs_storage::container::{CommitOptions, ContainerState, ContainerStore, Volume};
 use aufs_storage::driver::Removal;
@@ -196,21 +194,8 @@ fn list(store: &ContainerStore<'_>, form: &ListArgs, out: &mut impl Write) -> an
 }
 
 fn export(store: &ContainerStore<'_>, container: &str, output: &Path) -> anyhow::Result<()> {
-    if output == Path::new("-") {
-        if io::stdout().is_terminal() {
-            return Err(
-                UsageError("stdout is a terminal; name a file, or pipe the archive on".to_owned()).into()
-            );
-        }
-        return Ok(store.export(container, io::BufWriter::new(io::stdout().lock()))?);
+    if output != Path::new("-") {
+        return Ok(store.export_to(container, output)?);
     }
-    let shown = || output.display().to_string();
-    let mut out = io::BufWriter::new(File::create(output).with_context(shown)?);
-    let exported = store.export(container, &mut out).map_err(anyhow::Error::from);
-    let exported = exported.and_then(|()| out.flush().with_context(shown));
-    if exported.is_err() {
-        // Half an archive is worth nothing.
-        drop(std::fs::remove_file(output));
-    }
-    exported
+    Ok(store.export(container, show::archive_stdout()?)?)
 }

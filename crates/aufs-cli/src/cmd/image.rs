@@ -170,10 +170,7 @@ fn save(store: &ImageStore<'_>, output: &Path, format: Format, images: &[String]
     if form == SaveForm::Directory {
         return Err(UsageError("a directory cannot go to stdout; name one".to_owned()).into());
     }
-    if io::stdout().is_terminal() {
-        return Err(UsageError("stdout is a terminal; name a file, or pipe the archive on".to_owned()).into());
-    }
-    Ok(store.save_stream(&images, io::stdout().lock())?)
+    Ok(store.save_stream(&images, show::archive_stdout()?)?)
 }
 
 fn list(images: &[ImageInfo], out: &mut impl Write) -> io::Result<()> {

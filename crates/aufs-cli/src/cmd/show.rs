@@ -1,9 +1,11 @@
 //! How results are shown: columns and bytes for people, JSON for programs.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use clap::Args;
 use serde::Serialize;
+
+use super::UsageError;
 
 /// What a list is to look like; columns by default.
 #[derive(Debug, Args)]
@@ -14,6 +16,15 @@ pub struct ListArgs {
     /// Print only ids.
     #[arg(short, long, conflicts_with = "json")]
     pub quiet: bool,
+}
+
+/// Returns stdout for an archive, which a terminal is not for.
+pub fn archive_stdout() -> Result<io::StdoutLock<'static>, UsageError> {
+    let stdout = io::stdout();
+    if stdout.is_terminal() {
+        return Err(UsageError("stdout is a terminal; name a file, or pipe the archive on".to_owned()));
+    }
+    Ok(stdout.lock())
 }
 
 /// Writes JSON for programs.

@@ -1,13 +1,16 @@
 //! The containers of a data root.
 
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use aufs_host::errno::errno_of;
 use jiff::Timestamp;
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use super::{RECORDS, init_layer};
+use crate::archive::PackOptions;
 use crate::changes::Change;
 use crate::count::Locked;
 use crate::driver::{Driver, Removal};
@@ -16,6 +19,7 @@ use crate::id::{INIT, LayerId};
 use crate::image::ImageStore;
 use crate::image::digest::Digest;
 use crate::image::error::ImageError;
+use crate::output::write_whole;
 use crate::pending::Pending;
 use crate::record::Records;
 
@@ -364,13 +368,25 @@ impl<'d> ContainerStore<'d> {
     /// # Errors
     ///
     /// What reading the tree or writing reports; what was written is worth nothing then.
-    pub fn export(&self, text: &str, out: impl std::io::Write) -> Result<(), ContainerError> {
-        let export = || -> Result<(), ContainerErrorKind> {
-            let container = self.find(text)?;
-            self.driver.diff(&container.id, None, out, &crate::archive::PackOptions::default())?;
-            Ok(())
-        };
-        export().map_err(|kind| kind.during("export", text))
+    pub fn export(&self, text: &str, out: impl io::Write) -> Result<(), ContainerError> {
+        self.export_into(text, out).map_err(|kind| kind.during("export", text))
+    }
+
+    /// As [`ContainerStore::export`], to a file, which shows when all of it is there.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn export_to(&self, text: &str, to: &Path) -> Result<(), ContainerError> {
+        write_whole(to, |file| self.export_into(text, file)).map_err(|kind| kind.during("export", text))
+    }
+
+    fn export_into(&self, text: &str, out: impl io::Write) -> Result<(), ContainerErrorKind> {
+        let container = self.find(text)?;
+        let mut out = io::BufWriter::new(out);
+        self.driver.diff(&container.id, None, &mut out, &PackOptions::default())?;
+        out.flush().map_err(errno_of).map_err(failed("write", "the archive"))?;
+        Ok(())
     }
 
     /// Finds the container of a name, of an id, or of the beginning of one.

@@ -18,6 +18,7 @@ use super::reference::Reference;
 use super::split::assemble;
 use super::store::{ImageStore, LayerRecord};
 use crate::error::failed;
+use crate::output::write_whole;
 
 /// In which form to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,16 +55,13 @@ impl ImageStore<'_> {
     /// back, or whose archive had entries that replaced each other; else what the host refuses.
     pub fn save(&self, texts: &[&str], to: &Path, form: SaveForm) -> Result<(), ImageError> {
         let save = || -> Result<(), ImageErrorKind> {
-            let parent = to.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
             match form {
                 SaveForm::Archive => {
-                    let mut draft =
-                        tempfile::NamedTempFile::new_in(parent).map_err(ImageErrorKind::io("write", to))?;
-                    self.write(texts, draft.as_file_mut())?;
-                    draft.as_file().sync_all().map_err(ImageErrorKind::io("fsync", to))?;
-                    draft.persist(to).map_err(|error| ImageErrorKind::io("write", to)(error.error))?;
+                    write_whole(to, |file| self.write(texts, file))?;
                 }
                 SaveForm::Directory => {
+                    let parent =
+                        to.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
                     let draft = tempfile::tempdir_in(parent).map_err(ImageErrorKind::io("write", to))?;
                     self.put(texts, &mut DirectorySink(draft.path()))?;
                     rustix::fs::renameat_with(
