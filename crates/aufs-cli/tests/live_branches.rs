@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use aufs_testkit::needs::{Need, missing};
+use aufs_testkit::needs::{Need, skips};
 
 const AUFS: &str = env!("CARGO_BIN_EXE_aufs");
 const MODES: [&str; 4] = ["data=passthrough", "data=noopen", "data=cached", "udba=reval"];
@@ -94,11 +94,7 @@ fn list(dir: &Path) -> Vec<String> {
 }
 
 fn skip() -> bool {
-    let reason = missing(&[Need::Root, Need::Fuse]).unwrap();
-    if let Some(reason) = &reason {
-        println!("skipped: {reason}");
-    }
-    reason.is_some()
+    skips(&[Need::Root, Need::Fuse])
 }
 
 #[test]

@@ -6,9 +6,10 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use aufs_testkit::needs::{Need, missing};
+use aufs_testkit::layers::docker_save;
+use aufs_testkit::needs::{Need, skips};
 use nix::sys::stat::{Mode, SFlag, makedev};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const AUFS: &str = env!("CARGO_BIN_EXE_aufs");
 
@@ -21,11 +22,7 @@ fn busybox_missing() -> Option<String> {
 }
 
 fn skip() -> bool {
-    let reason = missing(&[Need::Root, Need::Fuse, BUSYBOX]).unwrap();
-    if let Some(reason) = &reason {
-        println!("skipped: {reason}");
-    }
-    reason.is_some()
+    skips(&[Need::Root, Need::Fuse, BUSYBOX])
 }
 
 /// A data root with one container, `one`, of busybox.
@@ -38,22 +35,15 @@ impl Root {
         let root = Self { base: tempfile::tempdir().unwrap() };
         let (tree, image) = (root.at("tree"), root.at("image"));
         fs::create_dir_all(tree.join("bin")).unwrap();
-        fs::create_dir(&image).unwrap();
         let busybox = if Path::new("/bin/busybox").exists() { "/bin/busybox" } else { "/usr/bin/busybox" };
         fs::copy(busybox, tree.join("bin/busybox")).unwrap();
         std::os::unix::fs::symlink("busybox", tree.join("bin/sh")).unwrap();
-        let layer = image.join("layer.tar");
         let mut tar = Command::new("tar");
-        tar.args(["--numeric-owner", "--sort=name", "-C"]).arg(&tree).arg("-cf").arg(&layer).arg(".");
-        assert!(tar.status().unwrap().success());
-        let diff_id = aufs_storage::image::digest::Digest::of(&fs::read(&layer).unwrap());
-        let config = serde_json::json!({
-            "architecture": "amd64", "os": "linux", "config": {"Env": ["GREETING=hello"]},
-            "rootfs": {"type": "layers", "diff_ids": [diff_id]},
-        });
-        fs::write(image.join("config.json"), config.to_string()).unwrap();
-        let manifest = r#"[{"Config":"config.json","RepoTags":["box"],"Layers":["layer.tar"]}]"#;
-        fs::write(image.join("manifest.json"), manifest).unwrap();
+        let layer =
+            tar.args(["--numeric-owner", "--sort=name", "-C"]).arg(&tree).args(["-cf", "-", "."]).output();
+        let layer = layer.unwrap();
+        assert!(layer.status.success(), "{layer:?}");
+        docker_save(&image, "box", &json!({"Env": ["GREETING=hello"]}), &[layer.stdout]);
         root.done("image", &["load", image.to_str().unwrap()]);
         fs::create_dir(root.at("volume")).unwrap();
         fs::write(root.at("volume/file"), "of the host").unwrap();

@@ -11,43 +11,18 @@ use aufs_storage::archive::{ApplyOptions, PackOptions};
 use aufs_storage::container::{CommitOptions, ContainerErrorKind, ContainerState, ContainerStore};
 use aufs_storage::driver::Removal;
 use aufs_storage::error::StorageErrorKind;
-use aufs_storage::image::digest::Digest;
 use aufs_storage::image::error::ImageErrorKind;
 use aufs_storage::image::{LoadOptions, SaveForm};
+use aufs_testkit::layers::{archive, docker_save};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::json;
+use serde_json::Value;
 use store::{Store, id, is_mounted, kind_of, names, server_of, skip};
-
-/// A layer's archive of files with their content.
-fn archive(files: &[(&str, &str)]) -> Vec<u8> {
-    let mut builder = tar::Builder::new(Vec::new());
-    for (path, text) in files {
-        let mut header = tar::Header::new_ustar();
-        let is_dir = path.ends_with('/');
-        header.set_entry_type(if is_dir { tar::EntryType::Directory } else { tar::EntryType::Regular });
-        header.set_mode(if is_dir { 0o755 } else { 0o644 });
-        header.set_mtime(1_000_000_000);
-        header.set_size(text.len() as u64);
-        builder.append_data(&mut header, path, text.as_bytes()).unwrap();
-    }
-    builder.into_inner().unwrap()
-}
 
 /// Loads an image of these layers, as docker save writes it, under the name `demo`.
 fn load(containers: &ContainerStore<'_>, layers: &[Vec<u8>]) {
     let dir = tempfile::tempdir().unwrap();
-    let diff_ids: Vec<_> = layers.iter().map(|it| Digest::of(it)).collect();
-    let config = json!({
-        "architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": diff_ids},
-    });
-    fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
-    let members: Vec<_> = (0..layers.len()).map(|at| format!("{at}.tar")).collect();
-    for (name, layer) in members.iter().zip(layers) {
-        fs::write(dir.path().join(name), layer).unwrap();
-    }
-    let manifest = json!([{"Config": "config.json", "RepoTags": ["demo"], "Layers": members}]);
-    fs::write(dir.path().join("manifest.json"), manifest.to_string()).unwrap();
+    docker_save(dir.path(), "demo", &Value::Null, layers);
     containers.images().load(dir.path(), &LoadOptions::default(), &()).unwrap();
 }
 

@@ -6,8 +6,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use aufs_storage::image::digest::Digest;
-use aufs_testkit::needs::{Need, missing};
+use aufs_testkit::layers::{archive, docker_save};
+use aufs_testkit::needs::{Need, skips};
+use serde_json::Value;
 
 const AUFS: &str = env!("CARGO_BIN_EXE_aufs");
 
@@ -30,28 +31,8 @@ struct Bed {
 impl Bed {
     fn new() -> Self {
         let bed = Self { base: tempfile::tempdir().unwrap() };
-        let image = bed.at("image");
-        fs::create_dir(&image).unwrap();
-        let layers = [&[("a", "one"), ("b", "one")][..], &[("c", "two")]].map(|files| {
-            let mut builder = tar::Builder::new(Vec::new());
-            for (path, text) in files {
-                let mut header = tar::Header::new_ustar();
-                header.set_mode(0o644);
-                header.set_size(text.len() as u64);
-                builder.append_data(&mut header, path, text.as_bytes()).unwrap();
-            }
-            builder.into_inner().unwrap()
-        });
-        for (at, layer) in layers.iter().enumerate() {
-            fs::write(image.join(format!("{at}.tar")), layer).unwrap();
-        }
-        let config = serde_json::json!({
-            "architecture": "amd64", "os": "linux",
-            "rootfs": {"type": "layers", "diff_ids": layers.each_ref().map(|it| Digest::of(it))},
-        });
-        fs::write(image.join("config.json"), config.to_string()).unwrap();
-        let manifest = r#"[{"Config":"config.json","RepoTags":["it"],"Layers":["0.tar","1.tar"]}]"#;
-        fs::write(image.join("manifest.json"), manifest).unwrap();
+        let layers = [archive(&[("a", "one"), ("b", "one")]), archive(&[("c", "two")])];
+        docker_save(&bed.at("image"), "it", &Value::Null, &layers);
         bed
     }
 
@@ -142,8 +123,7 @@ const RM: &[&str] = &["container", "rm", "one"];
 const RMI: &[&str] = &["image", "rm", "it"];
 
 fn kill_at_each_call(step: &Step) {
-    if let Some(reason) = missing(&[Need::Root, Need::Fuse, STRACE]).unwrap() {
-        println!("skipped: {reason}");
+    if skips(&[Need::Root, Need::Fuse, STRACE]) {
         return;
     }
     let mut when = 0;

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use aufs_fusedev::abi::opcode::Opcode;
 use aufs_fusedev::session::{Session, SessionError};
 use aufs_fusedev::transport::{InUse, Transport, WhyDevice};
-use aufs_testkit::needs::{Need, missing};
+use aufs_testkit::needs::{Need, skips};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
@@ -30,11 +30,7 @@ const LONG: Duration = Duration::from_secs(15);
 /// Whether the machine can run these tests; says why not.
 fn is_able() -> bool {
     let switch = Need::Other { name: "uring", missing: toy::missing_switch };
-    let reason = missing(&[Need::Root, Need::Fuse, switch]).unwrap();
-    if let Some(reason) = &reason {
-        println!("skipped: {reason}");
-    }
-    reason.is_none()
+    !skips(&[Need::Root, Need::Fuse, switch])
 }
 
 /// Runs `test` on the toy over each transport.

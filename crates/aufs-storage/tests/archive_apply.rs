@@ -9,19 +9,7 @@ use std::process::Command;
 
 use archive_kit::{BLOCK, Raw, Scene, Tar, chain, lines, outcome, put, seal};
 use aufs_storage::archive::{Applied, ApplyOptions, Devices, Owners};
-use aufs_testkit::needs::{Need, missing};
-
-/// Prints why a test is skipped, or returns none when it can run.
-fn skipped(needs: &[Need]) -> bool {
-    match missing(needs) {
-        Ok(None) => false,
-        Ok(Some(reason)) => {
-            eprintln!("skipped: {reason}");
-            true
-        }
-        Err(error) => panic!("{error}"),
-    }
-}
+use aufs_testkit::needs::{Need, skips};
 
 /// Needs a program of the host.
 fn program(name: &'static str) -> bool {
@@ -291,7 +279,7 @@ fn devices_are_made_skipped_or_refused() {
 
 #[test]
 fn root_devices_come_over_what_is_there() {
-    if skipped(&[Need::Root]) {
+    if skips(&[Need::Root]) {
         return;
     }
     let tar = Tar::new()
@@ -308,7 +296,7 @@ fn root_devices_come_over_what_is_there() {
 
 #[test]
 fn root_owners_are_kept_and_do_not_cost_set_id_bits_or_capabilities() {
-    if skipped(&[Need::Root]) {
+    if skips(&[Need::Root]) {
         return;
     }
     // cap_net_raw+ep, second revision.

@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use archive_kit::{Raw, Scene, Tar, chain, lines, path_of};
 use aufs_storage::archive::{KeptXattrs, PackOptions, Packed, pack};
 use aufs_storage::changes;
-use aufs_testkit::needs::{Need, missing};
+use aufs_testkit::needs::{Need, skips};
 use rustix::fs::XattrFlags;
 
 /// What the `tar` crate, which is no relative of our reader, sees of an archive: `TYPE PATH`, and a target.
@@ -31,17 +31,6 @@ fn listed(tar: &[u8]) -> Vec<String> {
 
 fn set_xattr(path: &Path, name: &str, value: &[u8]) {
     rustix::fs::setxattr(path, name, value, XattrFlags::empty()).unwrap();
-}
-
-fn skipped(needs: &[Need]) -> bool {
-    match missing(needs) {
-        Ok(None) => false,
-        Ok(Some(reason)) => {
-            eprintln!("skipped: {reason}");
-            true
-        }
-        Err(error) => panic!("{error}"),
-    }
 }
 
 #[test]
@@ -186,7 +175,7 @@ fn the_right_attributes_come_along() {
 
 #[test]
 fn root_capabilities_and_devices_come_along() {
-    if skipped(&[Need::Root]) {
+    if skips(&[Need::Root]) {
         return;
     }
     let capability: &[u8] = &[1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];

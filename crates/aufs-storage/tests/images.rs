@@ -10,7 +10,8 @@ use aufs_storage::driver::Driver;
 use aufs_storage::image::digest::{Digest, chain_ids};
 use aufs_storage::image::error::ImageErrorKind;
 use aufs_storage::image::{ImageStore, LoadOptions, SaveForm};
-use kit::{Form, Layout, archive, open, skip, tree};
+use aufs_testkit::layers::archive;
+use kit::{Form, Layout, open, skip, tree};
 use serde_json::json;
 
 fn base() -> Vec<u8> {

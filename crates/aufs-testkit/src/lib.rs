@@ -11,6 +11,7 @@ pub mod host_calls;
 pub mod hostile;
 pub mod isolate;
 pub mod kernel_calls;
+pub mod layers;
 pub mod model;
 pub mod mounted;
 pub mod needs;

@@ -70,3 +70,17 @@ pub fn missing(needs: &[Need]) -> Result<Option<String>, String> {
     }
     Ok(None)
 }
+
+/// Whether a test that has `needs` cannot run here; says why.
+///
+/// # Panics
+///
+/// `REQUIRE` names the missing need; see [`missing`].
+#[expect(clippy::panic, reason = "a test that must run has failed")]
+pub fn skips(needs: &[Need]) -> bool {
+    let reason = missing(needs).unwrap_or_else(|error| panic!("{error}"));
+    if let Some(reason) = &reason {
+        println!("skipped: {reason}");
+    }
+    reason.is_some()
+}

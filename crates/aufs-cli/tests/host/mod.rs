@@ -17,7 +17,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use aufs_testkit::needs::{Need, missing};
+use aufs_testkit::needs::{Need, skips};
 use nix::mount::{MntFlags, umount2};
 use tempfile::TempDir;
 
@@ -128,13 +128,7 @@ impl Drop for Host {
 
 /// Whether to go on; prints the reason when not, and fails where `REQUIRE` demands it.
 pub fn has(needs: &[Need]) -> bool {
-    match missing(needs).unwrap() {
-        None => true,
-        Some(reason) => {
-            println!("skipped: {reason}");
-            false
-        }
-    }
+    !skips(needs)
 }
 
 /// Runs a command that must succeed; returns its stdout.

@@ -12,16 +12,12 @@ use std::path::{Path, PathBuf};
 
 use aufs_storage::driver::{Driver, DriverOptions};
 use aufs_storage::image::digest::Digest;
-use aufs_testkit::needs::{Need, missing};
+use aufs_testkit::needs::{Need, skips};
 use serde_json::{Value, json};
 
 /// Whether the test cannot run here; says why.
 pub fn skip() -> bool {
-    let reason = missing(&[Need::Root]).unwrap();
-    if let Some(reason) = &reason {
-        println!("skipped: {reason}");
-    }
-    reason.is_some()
+    skips(&[Need::Root])
 }
 
 pub fn open(root: &Path) -> Driver {
@@ -56,24 +52,6 @@ impl Form {
             Self::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
         }
     }
-}
-
-/// An archive of files, `PATH` and content; a path that ends in a slash is a directory.
-pub fn archive(files: &[(&str, &str)]) -> Vec<u8> {
-    let mut builder = tar::Builder::new(Vec::new());
-    for (path, text) in files {
-        let mut header = tar::Header::new_ustar();
-        let is_dir = path.ends_with('/');
-        header.set_entry_type(if is_dir { tar::EntryType::Directory } else { tar::EntryType::Regular });
-        header.set_mode(if is_dir { 0o755 } else { 0o640 });
-        header.set_mtime(1_000_000_000);
-        header.set_size(text.len() as u64);
-        // Written as it is, since the crate refuses names that lead out.
-        header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
-        header.set_cksum();
-        builder.append(&header, text.as_bytes()).unwrap();
-    }
-    builder.into_inner().unwrap()
 }
 
 /// An OCI image layout in the making: members by name.
