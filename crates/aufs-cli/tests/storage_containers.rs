@@ -19,15 +19,9 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use store::{Store, id, is_mounted, kind_of, names, server_of, skip};
 
-/// Loads an image of these layers, as docker save writes it, under the name `demo`.
-fn load(containers: &ContainerStore<'_>, layers: &[Vec<u8>]) {
-    let dir = tempfile::tempdir().unwrap();
-    docker_save(dir.path(), "demo", &Value::Null, layers);
-    containers.images().load(dir.path(), &LoadOptions::default(), &()).unwrap();
-}
-
-fn demo() -> [Vec<u8>; 2] {
-    [
+/// Opens the containers of a store that holds an image, `demo`, of two layers.
+fn with_demo(store: &Store) -> ContainerStore<'_> {
+    let layers = [
         archive(&[
             ("etc/", ""),
             ("etc/passwd", "root"),
@@ -37,7 +31,12 @@ fn demo() -> [Vec<u8>; 2] {
             ("data/b", "b"),
         ]),
         archive(&[("etc/", ""), ("etc/.wh.group", ""), ("etc/hosts", "from the image")]),
-    ]
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    docker_save(dir.path(), "demo", &Value::Null, &layers);
+    let containers = ContainerStore::open(&store.driver).unwrap();
+    containers.images().load(dir.path(), &LoadOptions::default(), &()).unwrap();
+    containers
 }
 
 fn shown(containers: &ContainerStore<'_>, name: &str) -> Vec<String> {
@@ -50,8 +49,7 @@ fn fuse_root_a_container_keeps_its_changes_to_itself() {
         return;
     }
     let store = Store::new();
-    let containers = ContainerStore::open(&store.driver).unwrap();
-    load(&containers, &demo());
+    let containers = with_demo(&store);
     let one = containers.create("demo", Some("one"), Vec::new()).unwrap();
     let two = containers.create("demo", None, Vec::new()).unwrap();
     assert_eq!((two.name.as_str(), store.driver.status().dirs), (&two.id.as_str()[..12], 6));
@@ -103,8 +101,7 @@ fn fuse_root_a_commit_is_an_image_like_any_other() {
         return;
     }
     let store = Store::new();
-    let containers = ContainerStore::open(&store.driver).unwrap();
-    load(&containers, &demo());
+    let containers = with_demo(&store);
     let one = containers.create("demo", Some("one"), Vec::new()).unwrap();
     let root = containers.start("one").unwrap();
     fs::remove_dir_all(root.join("data")).unwrap();
@@ -162,8 +159,7 @@ fn fuse_root_what_cannot_be_is_refused_and_leaves_nothing() {
         return;
     }
     let store = Store::new();
-    let containers = ContainerStore::open(&store.driver).unwrap();
-    load(&containers, &demo());
+    let containers = with_demo(&store);
     let create = |image, name| *containers.create(image, Some(name), Vec::new()).unwrap_err().kind;
     assert!(matches!(create("none", "one"), ContainerErrorKind::Image(_)));
     assert!(matches!(create("demo", "../one"), ContainerErrorKind::Name));

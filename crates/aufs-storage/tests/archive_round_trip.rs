@@ -4,14 +4,15 @@
 mod archive_kit;
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
-use archive_kit::{Scene, lines, pack_dir};
+use archive_kit::{Scene, lines, pack_dir, paths_below, without_moot_whiteouts};
 use aufs_storage::changes;
 use proptest::prelude::*;
 
@@ -54,21 +55,28 @@ fn planted() -> impl Strategy<Value = Planted> {
     ]
 }
 
+fn is_marker(name: &OsStr) -> bool {
+    name.as_bytes().starts_with(b".wh.")
+}
+
 /// Makes the entries that can be made, by other means than the code under test.
 fn plant(root: &Path, entries: &BTreeMap<Vec<String>, Planted>) {
-    let is_marker = |it: &str| it.starts_with(".wh.");
     let mut first = None;
     let mut directories = Vec::new();
     for (path, entry) in entries {
         let (base, above) = path.split_last().unwrap();
         let at = path.iter().fold(root.to_owned(), |at, name| at.join(name));
-        if above.iter().any(|it| is_marker(it)) || fs::create_dir_all(at.parent().unwrap()).is_err() {
+        if above.iter().any(|it| is_marker(OsStr::new(it)))
+            || fs::create_dir_all(at.parent().unwrap()).is_err()
+        {
             continue;
         }
         let mode = |mode: u32| fs::Permissions::from_mode(mode);
         let time = |seconds: u32| std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds.into());
         match entry {
-            _ if is_marker(base) => fs::write(&at, "").and_then(|()| fs::set_permissions(&at, mode(0o444))),
+            _ if is_marker(OsStr::new(base)) => {
+                fs::write(&at, "").and_then(|()| fs::set_permissions(&at, mode(0o444)))
+            }
             Planted::File { content, mode: bits, mtime } => fs::write(&at, content).and_then(|()| {
                 first.get_or_insert_with(|| at.clone());
                 let file = File::options().write(true).open(&at)?;
@@ -105,46 +113,16 @@ fn plant(root: &Path, entries: &BTreeMap<Vec<String>, Planted>) {
 /// All that a layer keeps of a tree.
 fn kept(top: &Path) -> Vec<String> {
     let mut lines = lines(top);
-    let mut waiting = vec![top.to_owned()];
-    while let Some(directory) = waiting.pop() {
-        for entry in fs::read_dir(&directory).unwrap() {
-            let path = entry.unwrap().path();
-            let meta = path.symlink_metadata().unwrap();
-            if meta.is_dir() {
-                waiting.push(path.clone());
-            }
-            let is_marker = path.file_name().unwrap().as_bytes().starts_with(b".wh.");
-            if !is_marker {
-                let name = path.strip_prefix(top).unwrap().as_os_str().as_bytes().escape_ascii().to_string();
-                lines.push(format!("{name} {} {} {}", meta.mtime(), meta.uid(), meta.gid()));
-                if meta.is_file() {
-                    let mut content = Vec::new();
-                    File::open(&path).unwrap().read_to_end(&mut content).unwrap();
-                    lines.push(format!("{name} {content:?}"));
-                }
-            }
+    for path in paths_below(top, |it| !is_marker(it.file_name().unwrap())) {
+        let meta = path.symlink_metadata().unwrap();
+        let name = path.strip_prefix(top).unwrap().as_os_str().as_bytes().escape_ascii().to_string();
+        lines.push(format!("{name} {} {} {}", meta.mtime(), meta.uid(), meta.gid()));
+        if meta.is_file() {
+            lines.push(format!("{name} {:?}", fs::read(&path).unwrap()));
         }
     }
     lines.sort();
     lines
-}
-
-/// The tree without whiteouts that an entry beside them beats, which no layer keeps.
-fn without_moot_whiteouts(top: &Path) {
-    let mut waiting = vec![top.to_owned()];
-    while let Some(directory) = waiting.pop() {
-        for entry in fs::read_dir(&directory).unwrap() {
-            let path = entry.unwrap().path();
-            if path.symlink_metadata().unwrap().is_dir() {
-                waiting.push(path.clone());
-            }
-            if let Some(victim) = path.file_name().unwrap().to_str().and_then(|it| it.strip_prefix(".wh."))
-                && directory.join(victim).symlink_metadata().is_ok()
-            {
-                fs::remove_file(&path).unwrap();
-            }
-        }
-    }
 }
 
 proptest! {

@@ -1,12 +1,15 @@
 //! What `changes` says of branches: Docker's own cases, and those in which Docker's driver was wrong.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "test helpers may fail the test")]
 
+mod archive_kit;
+
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use archive_kit::without_moot_whiteouts;
 use aufs_storage::changes::{ChangeKind, changes};
 use aufs_testkit::tree::plant;
 use proptest::prelude::*;
@@ -285,20 +288,5 @@ proptest! {
         let gone = before.difference(&after);
         let uppermost = gone.filter(|it| after.contains(it.rsplit_once('/').unwrap().0) || it.matches('/').count() == 1);
         prop_assert_eq!(deleted, uppermost.cloned().collect::<Vec<_>>());
-    }
-}
-
-/// Takes whiteouts away that an entry beside them beats.
-fn without_moot_whiteouts(directory: &Path) {
-    for entry in fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_str().unwrap();
-        if path.is_dir() {
-            without_moot_whiteouts(&path);
-        } else if let Some(victim) = name.strip_prefix(".wh.")
-            && directory.join(victim).exists()
-        {
-            fs::remove_file(&path).unwrap();
-        }
     }
 }

@@ -267,49 +267,61 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 
 /// All that is known of each entry below `top`: attributes, content, and inode; times of directories only without `root`.
 pub fn facts(top: &Path, without_root: bool) -> BTreeMap<PathBuf, String> {
-    let mut facts = BTreeMap::new();
+    let root = top.join("root");
+    let facts = paths_below(top, |it| !without_root || it != root).into_iter().map(|path| {
+        let meta = path.symlink_metadata().unwrap();
+        let content = if meta.is_file() { fs::read(&path).unwrap() } else { Vec::new() };
+        let [mtime, ctime] = [(meta.mtime(), meta.mtime_nsec()), (meta.ctime(), meta.ctime_nsec())];
+        let text = format!(
+            "{:o} {}:{} {mtime:?} {ctime:?} {} {} {content:?}",
+            meta.mode(),
+            meta.uid(),
+            meta.gid(),
+            meta.ino(),
+            meta.nlink()
+        );
+        (path, text)
+    });
+    facts.collect()
+}
+
+/// Every wanted path below a directory, but none below one that is not.
+pub fn paths_below(top: &Path, is_wanted: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
+    let mut found = Vec::new();
     let mut waiting = vec![top.to_owned()];
     while let Some(directory) = waiting.pop() {
         for entry in fs::read_dir(&directory).unwrap() {
             let path = entry.unwrap().path();
-            let meta = path.symlink_metadata().unwrap();
-            if without_root && path == top.join("root") {
+            if !is_wanted(&path) {
                 continue;
             }
-            if meta.is_dir() {
+            if path.symlink_metadata().unwrap().is_dir() {
                 waiting.push(path.clone());
             }
-            let content = if meta.is_file() { fs::read(&path).unwrap() } else { Vec::new() };
-            let [mtime, ctime] = [(meta.mtime(), meta.mtime_nsec()), (meta.ctime(), meta.ctime_nsec())];
-            let text = format!(
-                "{:o} {}:{} {mtime:?} {ctime:?} {} {} {content:?}",
-                meta.mode(),
-                meta.uid(),
-                meta.gid(),
-                meta.ino(),
-                meta.nlink()
-            );
-            facts.insert(path, text);
+            found.push(path);
         }
     }
-    facts
+    found
+}
+
+/// Takes whiteouts away that an entry beside them beats, which no layer keeps.
+pub fn without_moot_whiteouts(top: &Path) {
+    for path in paths_below(top, |_| true) {
+        if let Some(victim) = path.file_name().unwrap().to_str().and_then(|it| it.strip_prefix(".wh."))
+            && path.with_file_name(victim).symlink_metadata().is_ok()
+        {
+            fs::remove_file(&path).unwrap();
+        }
+    }
 }
 
 /// A tree as lines, sorted by path: `d/ 755`, `d/f 644: text`, `d/g =d/f`, `l -> target`, `p 644 fifo`, `c 644 1:3`.
 ///
 /// Permission bits are shown of all but markers and symbolic links; bytes that are no text are escaped.
 pub fn lines(top: &Path) -> Vec<String> {
-    let mut found = BTreeMap::new();
-    let mut waiting = vec![top.to_owned()];
-    while let Some(directory) = waiting.pop() {
-        for entry in fs::read_dir(&directory).unwrap() {
-            let path = entry.unwrap().path();
-            if path.symlink_metadata().unwrap().is_dir() {
-                waiting.push(path.clone());
-            }
-            found.insert(path.strip_prefix(top).unwrap().as_os_str().as_bytes().to_vec(), path);
-        }
-    }
+    let name = |path: &Path| path.strip_prefix(top).unwrap().as_os_str().as_bytes().to_vec();
+    let found: BTreeMap<_, _> =
+        paths_below(top, |_| true).into_iter().map(|path| (name(&path), path)).collect();
     let mut firsts: BTreeMap<u64, String> = BTreeMap::new();
     found.iter().map(|(name, path)| line(name, path, &mut firsts)).collect()
 }
