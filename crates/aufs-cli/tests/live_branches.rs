@@ -29,6 +29,12 @@ impl Mount {
         for (path, text) in [("low/a", "low"), ("low/d/f", "f"), ("x/a", "x"), ("x/new", "new")] {
             fs::write(mount.at(path), text).unwrap();
         }
+        // A second name of a file, which a file hides.
+        fs::create_dir_all(mount.at("low/d/sub")).unwrap();
+        fs::write(mount.at("low/d/h"), "h").unwrap();
+        fs::hard_link(mount.at("low/d/h"), mount.at("low/d/sub/h")).unwrap();
+        fs::create_dir(mount.at("rw/d")).unwrap();
+        fs::write(mount.at("rw/d/sub"), "").unwrap();
         fs::write(mount.at("x/.wh.gone"), "").unwrap();
         fs::write(mount.at("low/gone"), "gone").unwrap();
         let options = format!("br:{}=rw:{}=ro,{mode}", mount.text("rw"), mount.text("low"));
@@ -225,6 +231,25 @@ fn fuse_root_without_opens_a_write_that_no_branch_may_take_any_more_fails_when_i
         assert_eq!(fs::read_to_string(mount.at("rw/mine")).unwrap(), "written", "{flush}");
         assert_eq!(mount.branch("del", &[&mount.text("x")]), 0, "{flush}");
         assert_eq!(mount.read("new"), None, "{flush}");
+    }
+}
+
+/// A change of branches completes hard links first, and then only names that are shown count.
+#[test]
+fn fuse_root_a_refused_change_tells_of_link_counts_that_it_put_right() {
+    if skip() {
+        return;
+    }
+    for mode in MODES {
+        let mount = Mount::new(mode);
+        assert_eq!(mount.branch("append", &[&mount.text("x")]), 0, "{mode}");
+        let count = || fs::metadata(mount.at("m/d/h")).unwrap().nlink();
+        File::options().append(true).open(mount.at("m/d/h")).unwrap().write_all(b"!").unwrap();
+        assert_eq!(count(), 2, "{mode}: nobody knows that the other name is hidden");
+        let used = File::open(mount.at("m/only")).unwrap();
+        assert_ne!(mount.branch("del", &[&mount.text("x")]), 0, "{mode}");
+        assert_eq!(count(), 1, "{mode}");
+        drop(used);
     }
 }
 

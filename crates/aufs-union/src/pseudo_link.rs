@@ -122,8 +122,9 @@ impl Union {
         }
         for (node, name) in wanted.values() {
             self.remove_pseudo_link(name)?;
-            // All names are on one branch now, whose count is right.
+            // All names are on one branch now, whose count is right: names that were hidden do not count any more.
             self.links.remove(&node.id());
+            self.attributes_changed(node);
         }
         debug!(linked, files = wanted.len(), "pseudo-links flushed");
         Ok(linked)

@@ -183,7 +183,8 @@ impl Union {
     ///
     /// # Errors
     ///
-    /// See [`RestackError`]; the branches are as before then.
+    /// See [`RestackError`]; the branches are as before then. Hard links have been completed even so, and
+    /// names that others hide do not count any more.
     pub fn change_branches(
         &mut self,
         change: &BranchChange,
