@@ -8,12 +8,13 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::{self, Errno};
 use tracing::warn;
 
 use crate::entry::{Entry, open_directory};
 use crate::errno::errno_of;
+use crate::remove::remove_tree;
 
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 
@@ -191,51 +192,6 @@ pub fn nameless_file(dir: impl AsFd, mode: u32) -> io::Result<Option<File>> {
 pub fn fresh_name() -> OsString {
     let number = COUNTER.fetch_add(1, Ordering::Relaxed);
     OsString::from(format!("{}.{number}", rustix::process::getpid()))
-}
-
-/// Removes `name` in `dir` with all that lies below it, following nothing and entering no other mount.
-///
-/// # Errors
-///
-/// The first failure, `EXDEV` for a mount, `EMFILE` where the tree is deeper than descriptors
-/// reach; what was removed until then stays removed.
-pub fn remove_tree(dir: impl AsFd, name: &OsStr) -> io::Result<()> {
-    if !is_left(&dir, name)? {
-        return Ok(());
-    }
-    // Directories on the way down with their names, and what is still in them.
-    let enter = |above: BorrowedFd<'_>, name: OsString| {
-        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
-        let inside = fs::openat2(above, &name, flags, Mode::empty(), resolve)?;
-        let names = read_names(&inside)?;
-        io::Result::Ok((inside, name, names))
-    };
-    let mut levels = vec![enter(dir.as_fd(), name.to_owned())?];
-    while let Some((inside, _, names)) = levels.last_mut() {
-        match names.pop() {
-            Some(name) if is_left(&*inside, &name)? => {
-                let level = enter(inside.as_fd(), name)?;
-                levels.push(level);
-            }
-            Some(_) => (),
-            None => {
-                let Some((_, name, _)) = levels.pop() else { break };
-                let above = levels.last().map_or(dir.as_fd(), |(above, ..)| above.as_fd());
-                fs::unlinkat(above, name, AtFlags::REMOVEDIR)?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Removes `name` unless it is a directory, which stays.
-fn is_left(dir: impl AsFd, name: &OsStr) -> io::Result<bool> {
-    match fs::unlinkat(dir, name, AtFlags::empty()) {
-        Ok(()) => Ok(false),
-        Err(Errno::ISDIR) => Ok(true),
-        Err(errno) => Err(errno),
-    }
 }
 
 /// Lists the names in `dir` without `.` and `..`.

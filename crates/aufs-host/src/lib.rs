@@ -17,6 +17,7 @@ pub mod mount_probe;
 pub mod pin;
 pub mod private_child;
 pub mod privilege;
+pub mod remove;
 pub mod tree;
 pub mod xattr;
 

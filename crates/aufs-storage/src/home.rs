@@ -14,9 +14,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use aufs_detect::docker_name;
-use aufs_host::draft::{Draft, read_names, remove_tree};
+use aufs_host::draft::{Draft, read_names};
 use aufs_host::entry::{Entry, open_directory};
 use aufs_host::errno::errno_of;
+use aufs_host::remove::remove_tree;
 use aufs_mount::mounter::Mounter;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;

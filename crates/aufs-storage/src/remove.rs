@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
-use aufs_host::draft::remove_tree;
+use aufs_host::remove::remove_tree;
 use aufs_mount::error::MountErrorKind;
 use aufs_mount::{table, unmount};
 use rustix::fs::RenameFlags;

@@ -8,8 +8,9 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use aufs_host::draft::{Draft, Special, nameless_file, remove_tree};
+use aufs_host::draft::{Draft, Special, nameless_file};
 use aufs_host::entry::Entry;
+use aufs_host::remove::remove_tree;
 use aufs_host::xattr;
 use parking_lot::MutexGuard;
 use rustix::fs::{self, FileType, Mode, OFlags, Stat};

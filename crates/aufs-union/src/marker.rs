@@ -8,9 +8,9 @@
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 
-use aufs_host::draft::remove_tree;
 use aufs_host::entry::Entry;
 use aufs_host::listing;
+use aufs_host::remove::remove_tree;
 use rustix::fs::{self, AtFlags, Mode, OFlags};
 use rustix::io::{self, Errno};
 

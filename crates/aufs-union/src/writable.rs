@@ -6,9 +6,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use aufs_host::draft::{read_names, remove_tree};
+use aufs_host::draft::read_names;
 use aufs_host::entry::Entry;
 use aufs_host::privilege;
+use aufs_host::remove::remove_tree;
 use rustix::fs::{self, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::{self, Errno};
 use tracing::warn;

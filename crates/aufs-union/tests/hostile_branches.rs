@@ -110,7 +110,7 @@ fn bookkeeping_of_another_type_is_named_and_left_alone() {
             kind.plant(&lower, &outside).unwrap();
             drop(open(base.path(), 1));
             let upper = base.path().join("b0").join(name);
-            aufs_host::draft::remove_tree(fs::File::open(base.path().join("b0")).unwrap(), OsStr::new(name))
+            aufs_host::remove::remove_tree(fs::File::open(base.path().join("b0")).unwrap(), OsStr::new(name))
                 .unwrap();
             kind.plant(&upper, &outside).unwrap();
             let before = snapshot(&upper).unwrap();

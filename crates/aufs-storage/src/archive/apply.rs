@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStringExt;
 
 use aufs_host::entry::Entry;
 use aufs_host::listing;
+use aufs_host::remove::remove_tree;
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -18,7 +19,6 @@ use super::name::{self, CleanPath, NameFault, Stands};
 use super::node;
 use super::parents::{Parents, no_directory, open_beneath, open_in_root};
 use super::pseudo_links::PseudoLinks;
-use super::remove::remove;
 use crate::changes;
 
 /// How [`apply`] unpacks.
@@ -228,7 +228,7 @@ impl<'a> Applying<'a> {
             Err(Errno::EXIST) => match open_beneath(parent, name, flags) {
                 Ok(_) => (), // They merge.
                 Err(Errno::NOTDIR | Errno::LOOP) => {
-                    remove(parent, name)?;
+                    remove_tree(parent, name).map_err(host("unlinkat"))?;
                     *replaced += 1;
                     make().map_err(host("mkdirat"))?;
                 }

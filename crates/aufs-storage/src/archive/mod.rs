@@ -44,7 +44,6 @@ mod pack;
 mod parents;
 pub(crate) mod pax;
 mod pseudo_links;
-mod remove;
 mod sparse;
 mod write;
 

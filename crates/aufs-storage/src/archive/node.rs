@@ -9,6 +9,7 @@ use std::os::fd::{BorrowedFd, IntoRawFd};
 use std::os::unix::ffi::OsStrExt;
 
 use aufs_host::entry::Entry;
+use aufs_host::remove::remove_tree;
 use aufs_host::{errno_of, xattr};
 use rustix::fs::{self, FileType, Mode, OFlags, SeekFrom, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
@@ -17,7 +18,6 @@ use super::apply::Owners;
 use super::error::{ArchiveErrorKind, Outcome, host};
 use super::members::{Attributes, Members};
 use super::numbers::Time;
-use super::remove::remove;
 use super::sparse::Extent;
 
 /// Permission bits of whiteouts and opaque markers, as kernel aufs makes them.
@@ -149,7 +149,7 @@ pub(crate) fn make_over<T>(
 ) -> Outcome<Result<T, Errno>> {
     match make() {
         Err(Errno::EXIST) => {
-            remove(parent, name)?;
+            remove_tree(parent, name).map_err(host("unlinkat"))?;
             *replaced += 1;
             Ok(make())
         }

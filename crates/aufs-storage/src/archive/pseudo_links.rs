@@ -8,12 +8,12 @@ use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use aufs_host::remove::remove_tree;
 use rustix::fs::{self, AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::error::{ArchiveErrorKind, Outcome, host};
 use super::parents::open_beneath;
-use super::remove::remove;
 
 /// Where they are kept; entries with such a name are left out at the branch's root.
 const DIRECTORY: &str = ".wh..wh.apply";
@@ -69,7 +69,7 @@ impl<'r> PseudoLinks<'r> {
         if self.directory.take().is_none() {
             return Ok(());
         }
-        remove(self.root, OsStr::new(DIRECTORY))
+        remove_tree(self.root, OsStr::new(DIRECTORY)).map_err(host("unlinkat"))
     }
 }
 
@@ -77,7 +77,7 @@ impl<'r> PseudoLinks<'r> {
 fn make_directory(root: BorrowedFd<'_>) -> Outcome<OwnedFd> {
     match fs::unlinkat(root, DIRECTORY, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => (),
-        Err(_) => remove(root, OsStr::new(DIRECTORY))?,
+        Err(_) => remove_tree(root, OsStr::new(DIRECTORY)).map_err(host("unlinkat"))?,
     }
     fs::mkdirat(root, DIRECTORY, Mode::RWXU).map_err(host("mkdirat"))?;
     open_beneath(root, OsStr::new(DIRECTORY), OFlags::PATH | OFlags::DIRECTORY).map_err(host("openat2"))
