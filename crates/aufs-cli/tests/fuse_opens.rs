@@ -5,10 +5,12 @@ mod host;
 mod twin;
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{
     AtFlags, CWD, FallocateFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chmod, fallocate,
@@ -93,7 +95,41 @@ fn fuse_root_each_kind_of_open_answers_as_a_plain_directory() {
         }
         place.tried("FIFO", try_open(place.path("p"), OFlags::RDONLY | OFlags::NONBLOCK).map(drop));
         place.tried("FIFO written", try_open(place.path("p"), OFlags::WRONLY | OFlags::NONBLOCK).map(drop));
-        place.tried("execute", std::process::Command::new(place.path("f")).status());
+        place.tried("execute", Command::new(place.path("f")).status());
+    });
+}
+
+/// The kernel asks for the truncation before it looks whether the file runs, where it opens and truncates in one request.
+#[test]
+fn fuse_root_a_running_program_is_neither_written_nor_truncated() {
+    // Copied by another program: a descriptor for writing here, which another test's child inherits, keeps it from running.
+    let plant = |base: &Path| {
+        let copied = Command::new("cp").arg("/bin/sleep").arg(base.join("sleep")).status().unwrap();
+        assert!(copied.success());
+    };
+    plays_alike(plant, |place| {
+        let path = place.path("sleep");
+        let mut running = Command::new(&path).arg("60").spawn().unwrap();
+        for flags in [OFlags::WRONLY, OFlags::RDWR, OFlags::TRUNC, OFlags::WRONLY | OFlags::TRUNC] {
+            place.tried(format!("{flags:?}"), try_open(&path, flags).map(drop));
+            place.tried("length", fs::metadata(&path).map(|it| it.len()));
+        }
+        place.tried("truncate", nix::unistd::truncate(&path, 5));
+        place.tried("runs on", running.try_wait());
+        running.kill().unwrap();
+        running.wait().unwrap();
+        // The server hears a moment later that the program has ended.
+        let until = Instant::now() + Duration::from_secs(10);
+        let truncated = loop {
+            match try_open(&path, OFlags::TRUNC) {
+                Err(error) if error.kind() == ErrorKind::ExecutableFileBusy && Instant::now() < until => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                other => break other,
+            }
+        };
+        place.tried("truncate after its end", truncated.map(drop));
+        place.tried("length after its end", fs::metadata(&path).map(|it| it.len()));
     });
 }
 

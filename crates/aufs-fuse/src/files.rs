@@ -92,6 +92,8 @@ impl Served {
         let how = How {
             truncates: flags.contains(OFlags::TRUNC),
             is_writer: flags.intersects(OFlags::ACCMODE | OFlags::TRUNC),
+            may_write: flags.intersects(OFlags::ACCMODE),
+            executes: args.executes(),
             kills_set_id: args.kills_set_id(),
             caller,
         };
@@ -214,6 +216,9 @@ impl Served {
 struct How {
     truncates: bool,
     is_writer: bool,
+    /// The kernel looked already whether the file is being executed.
+    may_write: bool,
+    executes: bool,
     /// The kernel signals that set-id bits have to go.
     kills_set_id: bool,
     caller: Caller,
@@ -247,6 +252,10 @@ impl Shared {
             // Every write comes by here, so the kernel keeps the attributes right itself.
             let handle = Handle::new(node, opens, false, false, Some(file)).for_writing(how.is_writer);
             return Ok((self.handles.insert(handle), Way::Cached));
+        }
+        // The kernel would look after the bytes are gone.
+        if how.truncates && !how.may_write && opens.are_executed() {
+            return Err(Errno::TXTBSY);
         }
         // No WRITE will come by here, so what a write by an ordinary user does to these bits happens now.
         let kills = how.kills_set_id || how.is_writer && how.caller.uid != 0;
@@ -287,7 +296,7 @@ impl Shared {
             return Err(errno);
         }
         let handle = Handle::new(node, opens, how.is_writer, is_passthrough, None);
-        Ok((self.handles.insert(handle), way))
+        Ok((self.handles.insert(handle.for_execution(how.executes)), way))
     }
 
     /// Copies a file up that is opened for writing, as far as its bytes stay.

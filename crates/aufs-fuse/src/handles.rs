@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use aufs_union::{Node, OpenFile, Union, UnionError};
 use parking_lot::Mutex;
 
-use crate::opens::Opens;
+use crate::opens::{Execution, Opens};
 
 /// One open file.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub(crate) struct Handle {
     pub(crate) is_passthrough: bool,
     /// Whether it was opened for writing; in passthrough mode as `is_writer`.
     pub(crate) may_write: bool,
+    /// Held while a program runs from it.
+    _execution: Option<Execution>,
     /// The file as the server has it open; in passthrough mode only once it is needed.
     open: Mutex<Option<Arc<OpenFile>>>,
 }
@@ -31,7 +33,14 @@ impl Handle {
         open: Option<OpenFile>,
     ) -> Self {
         let open = Mutex::new(open.map(Arc::new));
-        Self { node: Arc::clone(node), opens, is_writer, is_passthrough, may_write: is_writer, open }
+        let node = Arc::clone(node);
+        Self { node, opens, is_writer, is_passthrough, may_write: is_writer, _execution: None, open }
+    }
+
+    /// Notes that it was opened to be executed.
+    pub(crate) fn for_execution(self, executes: bool) -> Self {
+        let execution = executes.then(|| Execution::new(&self.opens));
+        Self { _execution: execution, ..self }
     }
 
     /// Notes that it was opened for writing, though the server writes.

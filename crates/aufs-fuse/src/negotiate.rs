@@ -111,8 +111,10 @@ impl Needs {
                 InitFlags::NO_OPEN_SUPPORT | InitFlags::WRITEBACK_CACHE
             }
             DataMode::NoOpen => InitFlags::NO_OPEN_SUPPORT,
+            // Here a truncation of its own would come too late: opening has copied the bytes up by then.
             DataMode::Passthrough => InitFlags::ATOMIC_O_TRUNC | InitFlags::PASSTHROUGH,
-            DataMode::Cached | DataMode::Auto => InitFlags::ATOMIC_O_TRUNC,
+            // The kernel looks whether the file is being executed before it truncates, but after it opens.
+            DataMode::Cached | DataMode::Auto => InitFlags::empty(),
         };
         Wanted {
             flags,
@@ -189,5 +191,7 @@ mod tests {
         assert!(!below.wanted(&offer(InitFlags::all())).flags.contains(InitFlags::WRITEBACK_CACHE));
         let passing = ROOT.wanted(&offer(InitFlags::all())).flags;
         assert!(passing.contains(InitFlags::PASSTHROUGH) && !passing.contains(InitFlags::WRITEBACK_CACHE));
+        let cached = Needs { asked: DataMode::Cached, ..ROOT }.wanted(&offer(InitFlags::all())).flags;
+        assert!(!cached.contains(InitFlags::ATOMIC_O_TRUNC), "a running program would be cut");
     }
 }

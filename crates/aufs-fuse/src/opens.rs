@@ -20,6 +20,25 @@ pub(crate) struct Opens {
     passing: Mutex<Passing>,
     /// Opens for writing that bypass the server.
     writers: AtomicU32,
+    /// Opens to be executed.
+    executions: AtomicU32,
+}
+
+/// An open of a file that is being executed, counted until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Execution(Arc<Opens>);
+
+impl Execution {
+    pub(crate) fn new(opens: &Arc<Opens>) -> Self {
+        opens.executions.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(opens))
+    }
+}
+
+impl Drop for Execution {
+    fn drop(&mut self) {
+        self.0.executions.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug, Default)]
@@ -95,6 +114,11 @@ impl Opens {
     /// Whether attributes may change without the kernel asking the server.
     pub(crate) fn has_writers(&self) -> bool {
         self.writers.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether a program runs from the file, or ran a moment ago.
+    pub(crate) fn are_executed(&self) -> bool {
+        self.executions.load(Ordering::Relaxed) != 0
     }
 
     /// Decides how to answer an open of `node`; the file of a writer must be copied up already.

@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
-use crate::abi::flags::{OpenInFlags, SETXATTR_ACL_KILL_SGID, SetAttrValid, WriteFlags};
+use crate::abi::flags::{FMODE_EXEC, OpenInFlags, SETXATTR_ACL_KILL_SGID, SetAttrValid, WriteFlags};
 use crate::abi::opcode::Opcode;
 use crate::abi::requests::{
     BatchForgetIn, CopyFileRangeIn, CreateIn, FAllocateIn, FSyncIn, ForgetIn, ForgetOne, GetAttrIn,
@@ -233,6 +233,11 @@ impl WriteIn {
 }
 
 impl OpenIn {
+    /// Whether the file is opened to be executed.
+    pub fn executes(&self) -> bool {
+        self.flags & FMODE_EXEC != 0
+    }
+
     /// Whether the kernel wants set-id bits cleared.
     pub fn kills_set_id(&self) -> bool {
         OpenInFlags::from_bits_retain(self.open_flags).contains(OpenInFlags::KILL_SUIDGID)

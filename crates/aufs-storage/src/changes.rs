@@ -18,6 +18,7 @@ use aufs_union::names::{BranchName, OPAQUE, whiteout_of};
 use rustix::fs::{FileType, OFlags, Stat};
 use rustix::io::{self, Errno};
 
+use crate::archive::name::join;
 use crate::archive::{ArchiveError, ArchiveErrorKind, open_beneath};
 
 /// How an entry differs from what lies below.
@@ -311,8 +312,4 @@ fn stat(handle: BorrowedFd<'_>, name: &OsStr) -> Result<Option<Stat>, Refusal> {
         Err(Errno::NOENT | Errno::NAMETOOLONG) => Ok(None),
         Err(errno) => Err(refused("newfstatat")(errno)),
     }
-}
-
-fn join(path: &[u8], name: &OsStr) -> Vec<u8> {
-    if path.is_empty() { name.as_bytes().to_vec() } else { [path, b"/", name.as_bytes()].concat() }
 }

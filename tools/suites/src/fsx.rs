@@ -31,8 +31,8 @@ pub fn run(place: &Place, bin: &Path, plan: &Plan) -> anyhow::Result<Outcome> {
         if done.status.success() {
             outcome.passed += 1;
         } else {
-            crate::complain(String::from_utf8_lossy(&done.stdout).trim_end());
-            outcome.failed.insert(format!("seed {seed}"));
+            let said = String::from_utf8_lossy(&done.stdout).trim_end().to_owned();
+            outcome.failed.insert(format!("seed {seed}"), said);
         }
     }
     Ok(outcome)

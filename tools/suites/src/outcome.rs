@@ -1,6 +1,6 @@
 //! What a suite found.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 pub struct Outcome {
     /// How many passed.
     pub passed: usize,
-    /// Names of those that failed.
-    pub failed: BTreeSet<String>,
+    /// Names of those that failed, and what they said.
+    pub failed: BTreeMap<String, String>,
     /// Names of those that cannot run there.
     pub skipped: BTreeSet<String>,
 }

@@ -60,16 +60,26 @@ fn run_matching(
 /// Reads the lines `NAME ok`, `NAME FAILED` and `NAME skipped`; others are explanations.
 fn read(text: &str) -> Outcome {
     let mut outcome = Outcome::default();
+    let mut unexplained = None;
     for line in text.lines() {
+        if line.starts_with(char::is_whitespace) {
+            // The first line after the verdict says what was wrong, the others where.
+            if let Some(said) = unexplained.take().and_then(|it| outcome.failed.get_mut(it)) {
+                line.trim().clone_into(said);
+            }
+            continue;
+        }
+        unexplained = None;
         let mut words = line.split_whitespace();
         let (Some(name), Some(verdict), None) = (words.next(), words.next(), words.next()) else { continue };
-        if line.starts_with(char::is_whitespace) || !name.contains("::") && verdict != "ok" {
+        if !name.contains("::") && verdict != "ok" {
             continue;
         }
         match verdict {
             "ok" => outcome.passed += 1,
             "FAILED" => {
-                outcome.failed.insert(name.to_owned());
+                outcome.failed.insert(name.to_owned(), String::new());
+                unexplained = Some(name);
             }
             "skipped" => {
                 outcome.skipped.insert(name.to_owned());
@@ -93,6 +103,10 @@ mod tests {
                     Summary: 1 failed, 1 skipped, 1 passed, 0 expected failures, 3 total\n";
         let outcome = read(text);
         assert_eq!((outcome.passed, outcome.skipped.len()), (1, 1));
-        assert_eq!(outcome.failed.into_iter().collect::<Vec<_>>(), ["rename::updates_link_parent"]);
+        let said = "assertion `left == right` failed".to_owned();
+        assert_eq!(
+            outcome.failed.into_iter().collect::<Vec<_>>(),
+            [("rename::updates_link_parent".to_owned(), said)]
+        );
     }
 }

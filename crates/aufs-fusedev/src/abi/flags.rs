@@ -137,6 +137,9 @@ bitflags! {
     }
 }
 
+/// `__FMODE_EXEC` of Linux: among the flags of an OPEN by execve(2), and of no other.
+pub const FMODE_EXEC: u32 = 0x20;
+
 /// `FUSE_GETATTR_FH`: `fh` of a GETATTR names an open file.
 pub const GETATTR_FH: u32 = 1;
 /// `FUSE_FSYNC_FDATASYNC`: only data need reach the disk.

@@ -20,6 +20,7 @@ use super::apply::Owners;
 use super::error::{Outcome, host};
 use super::limits::{Limited, Limits};
 use super::members::Attributes;
+use super::name::join;
 use super::node::{self, Refused};
 use super::parents::{open_beneath, open_in_root};
 
@@ -98,10 +99,6 @@ impl<'l> Waiting<'l> {
         }
         Ok(refused)
     }
-}
-
-fn join(path: &[u8], name: &OsStr) -> Vec<u8> {
-    if path.is_empty() { name.as_bytes().to_vec() } else { [path, b"/", name.as_bytes()].concat() }
 }
 
 /// Whether a directory that was there is there no more, or another entry in its place.

@@ -37,7 +37,7 @@ mod finish;
 pub(crate) mod header;
 mod limits;
 mod members;
-mod name;
+pub(crate) mod name;
 mod node;
 mod numbers;
 mod pack;

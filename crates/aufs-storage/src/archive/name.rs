@@ -26,6 +26,11 @@ use super::limits::{Limited, Limits};
 /// Source: `NAME_MAX` of `include/uapi/linux/limits.h`.
 const NAME_LEN_MAX: usize = 255;
 
+/// Returns the path of `name` in the directory at `path`, which is empty for the branch itself.
+pub(crate) fn join(path: &[u8], name: &OsStr) -> Vec<u8> {
+    if path.is_empty() { name.as_bytes().to_vec() } else { [path, b"/", name.as_bytes()].concat() }
+}
+
 /// Why a path cannot be one of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

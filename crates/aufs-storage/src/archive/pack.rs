@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use tar::EntryType;
 
 use super::error::{ArchiveError, ArchiveErrorKind, Outcome, host};
+use super::name::join;
 use super::parents::open_beneath;
 use super::write::{Entry, Writer};
 
@@ -345,10 +346,6 @@ fn entry_of<'a>(path: &'a [u8], stat: &Stat, xattrs: &'a [(Vec<u8>, Vec<u8>)]) -
         device: (0, 0),
         xattrs,
     }
-}
-
-fn join(path: &[u8], name: &OsStr) -> Vec<u8> {
-    if path.is_empty() { name.as_bytes().to_vec() } else { [path, b"/", name.as_bytes()].concat() }
 }
 
 #[cfg(test)]
