@@ -16,7 +16,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::exit::Exit;
 use crate::log::Reader;
@@ -39,6 +39,8 @@ enum Verb {
     Image(cmd::image::ImageArgs),
     Container(cmd::container::ContainerArgs),
     Info(cmd::info::InfoArgs),
+    Completions(cmd::manual::CompletionsArgs),
+    Man(cmd::manual::ManArgs),
     #[command(hide = true)]
     Enter(cmd::exec::EnterArgs),
     Serve(cmd::serve::ServeArgs),
@@ -80,6 +82,10 @@ fn run(args: &[OsString]) -> (String, anyhow::Result<Exit>) {
         Verb::Image(args) => ("aufs image".to_owned(), cmd::image::run(args)),
         Verb::Container(args) => ("aufs container".to_owned(), cmd::container::run(args)),
         Verb::Info(args) => ("aufs info".to_owned(), cmd::info::run(args)),
+        Verb::Completions(args) => {
+            ("aufs completions".to_owned(), cmd::manual::completions(&args, Cli::command()))
+        }
+        Verb::Man(args) => ("aufs man".to_owned(), cmd::manual::pages(&args, Cli::command())),
         Verb::Enter(args) => ("aufs container exec".to_owned(), cmd::exec::enter_and_run(args)),
         Verb::Serve(args) => ("aufs serve".to_owned(), cmd::serve::run(args)),
     }

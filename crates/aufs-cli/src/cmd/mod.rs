@@ -18,6 +18,7 @@ pub mod exec;
 pub mod image;
 pub mod info;
 pub mod live;
+pub mod manual;
 pub mod mount;
 pub mod root;
 pub mod serve;
