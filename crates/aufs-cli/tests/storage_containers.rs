@@ -11,6 +11,7 @@ use aufs_storage::archive::{ApplyOptions, PackOptions};
 use aufs_storage::container::{CommitOptions, ContainerErrorKind, ContainerState, ContainerStore};
 use aufs_storage::driver::Removal;
 use aufs_storage::error::StorageErrorKind;
+use aufs_storage::id::LayerId;
 use aufs_storage::image::error::ImageErrorKind;
 use aufs_storage::image::{LoadOptions, SaveForm};
 use aufs_testkit::layers::{archive, docker_save};
@@ -226,10 +227,61 @@ fn fuse_root_differences_go_round() {
     };
     assert_eq!(changes(&other, Some(&base)), changes(&upper, Some(&base)));
     assert!(changes(&other, None).contains(&"A /file-0".to_owned()));
-    let refused = kind_of(driver.changes(&other, Some(&id("upper"))));
-    assert!(matches!(refused, StorageErrorKind::NotParent { .. }), "{refused}");
     let sparse = fs::File::create(store.at("diff/base/sparse")).unwrap();
     sparse.set_len(1024).unwrap();
     assert_eq!(driver.diff_size(&base, None).unwrap(), 10 * 64 + 4 + 1024);
     assert_eq!(driver.diff_size(&store.create("empty", "base"), Some(&base)).unwrap(), 0);
+}
+
+/// Docker compares the mounts of layers neither of which lies directly on the other; so `build` squashes layers, say.
+#[test]
+fn fuse_root_any_two_layers_can_be_compared() {
+    if skip() {
+        return;
+    }
+    let store = Store::new();
+    let driver = &store.driver;
+    let base = store.create("base", "");
+    store.within(&base, |root| {
+        fs::write(root.join("kept"), "kept").unwrap();
+        fs::write(root.join("changed"), "old").unwrap();
+        fs::create_dir_all(root.join("gone/below")).unwrap();
+        fs::create_dir(root.join("anew")).unwrap();
+        fs::write(root.join("anew/old"), "old").unwrap();
+    });
+    let middle = store.create("middle", "base");
+    store.within(&middle, |root| {
+        fs::write(root.join("changed"), "newer").unwrap();
+        fs::remove_dir_all(root.join("gone")).unwrap();
+        fs::write(root.join("added"), "four").unwrap();
+    });
+    let top = store.create("top", "middle");
+    store.within(&top, |root| {
+        fs::remove_file(root.join("added")).unwrap();
+        fs::remove_dir_all(root.join("anew")).unwrap();
+        fs::create_dir(root.join("anew")).unwrap();
+        fs::write(root.join("anew/new"), "new").unwrap();
+    });
+    let changes = |from: &LayerId, to: &LayerId| -> Vec<_> {
+        driver.changes(from, Some(to)).unwrap().iter().map(ToString::to_string).collect()
+    };
+    let expected = ["C /anew", "A /anew/new", "D /anew/old", "C /changed", "D /gone"];
+    assert_eq!(changes(&top, &base), expected);
+    assert_eq!(driver.diff_size(&top, Some(&base)).unwrap(), 3 + 5);
+    let squashed = store.create("squashed", "base");
+    let mut archive = Vec::new();
+    driver.diff(&top, Some(&base), &mut archive, &PackOptions::default()).unwrap();
+    driver.apply_diff(&squashed, archive.as_slice(), &ApplyOptions::default()).unwrap();
+    assert_eq!(changes(&squashed, &top), [""; 0]);
+    // Nor need they have anything to do with each other.
+    let stranger = store.create("stranger", "");
+    store.within(&stranger, |root| fs::write(root.join("strange"), "").unwrap());
+    let child = store.create("child", "stranger");
+    assert!(changes(&child, &top).contains(&"A /strange".to_owned()));
+    let refused = kind_of(driver.changes(&top, Some(&id("nobody"))));
+    assert!(
+        matches!(&refused, StorageErrorKind::UnknownParent { parent } if *parent == id("nobody")),
+        "{refused}"
+    );
+    assert!(store.names("mnt").iter().all(|it| !is_mounted(&store.at("mnt").join(it))));
 }

@@ -3,7 +3,9 @@
 //! [`changes`] judges by names and attributes alone, as `docker diff` does: of a directory that was copied up but not
 //! changed it says nothing, and a file that was copied up counts as changed. Unlike Docker's driver it
 //! compares with what the branches below *show*: a whiteout or an opaque directory among them hides what lies deeper, no link of
-//! theirs is followed, and a directory that was removed and made anew reports what it lost.
+//! theirs is followed, and a directory that was removed and made anew reports what it lost. [`between`] compares any two trees.
+
+mod between;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::{OsStr, OsString};
@@ -20,6 +22,8 @@ use rustix::io::{self, Errno};
 
 use crate::archive::name::join;
 use crate::archive::{ArchiveError, ArchiveErrorKind, open_beneath};
+
+pub use between::{between, size_of};
 
 /// How an entry differs from what lies below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,6 +43,18 @@ pub struct Change {
     pub path: PathBuf,
     /// What happened to it.
     pub kind: ChangeKind,
+}
+
+impl Change {
+    /// Returns the path of the directory that the entry is in, without a leading slash, and its name.
+    pub(crate) fn place(&self) -> (&[u8], &OsStr) {
+        let path = self.path.as_os_str().as_bytes();
+        let path = path.strip_prefix(b"/").unwrap_or(path);
+        match path.iter().rposition(|byte| *byte == b'/') {
+            Some(at) => (&path[..at], OsStr::from_bytes(&path[at + 1..])),
+            None => (b"", OsStr::from_bytes(path)),
+        }
+    }
 }
 
 impl fmt::Display for ChangeKind {
@@ -78,11 +94,23 @@ pub fn changes(rw: BorrowedFd<'_>, lowers: &[BorrowedFd<'_>]) -> Result<Vec<Chan
             }
         }
     }
+    Ok(listed(comparing.found))
+}
+
+fn listed(found: BTreeMap<Vec<u8>, ChangeKind>) -> Vec<Change> {
     let change = |(path, kind): (Vec<u8>, ChangeKind)| Change {
         path: PathBuf::from(OsString::from_vec([b"/", path.as_slice()].concat())),
         kind,
     };
-    Ok(comparing.found.into_iter().map(change).collect())
+    found.into_iter().map(change).collect()
+}
+
+/// Notes a change, and with it the directories above.
+fn report(found: &mut BTreeMap<Vec<u8>, ChangeKind>, path: Vec<u8>, kind: ChangeKind) {
+    for (at, _) in path.iter().enumerate().filter(|(_, byte)| **byte == b'/') {
+        found.entry(path[..at].to_vec()).or_insert(ChangeKind::Modify);
+    }
+    found.insert(path, kind);
 }
 
 /// Returns the bytes that the files of a branch hold, as Docker's `DiffSize`.
@@ -219,12 +247,8 @@ impl Comparing<'_> {
         }
     }
 
-    /// Reports an addition or a deletion, and with it the directories above.
     fn report(&mut self, path: Vec<u8>, kind: ChangeKind) {
-        for (at, _) in path.iter().enumerate().filter(|(_, byte)| **byte == b'/') {
-            self.found.entry(path[..at].to_vec()).or_insert(ChangeKind::Modify);
-        }
-        self.found.insert(path, kind);
+        report(&mut self.found, path, kind);
     }
 }
 
@@ -287,12 +311,16 @@ fn is_directory(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::Directory
 }
 
-/// Whether a directory is as it was; a layer that came as an archive may have whole seconds.
+/// Whether a directory is as it was.
 fn is_same(stat: &Stat, other: &Stat) -> bool {
+    (stat.st_size, stat.st_mode) == (other.st_size, other.st_mode) && is_same_time(stat, other)
+}
+
+/// Whether two have been modified at the same time; a layer that came as an archive may have whole seconds.
+fn is_same_time(stat: &Stat, other: &Stat) -> bool {
     let is_same_fraction =
         stat.st_mtime_nsec == other.st_mtime_nsec || stat.st_mtime_nsec == 0 || other.st_mtime_nsec == 0;
-    (stat.st_size, stat.st_mode, stat.st_mtime) == (other.st_size, other.st_mode, other.st_mtime)
-        && is_same_fraction
+    stat.st_mtime == other.st_mtime && is_same_fraction
 }
 
 fn open(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<OwnedFd, Refusal> {

@@ -1,11 +1,13 @@
-//! What a layer adds to the one below it: as an archive, as a list, as a size; and an archive made into a layer.
+//! What a layer adds to another: as an archive, as a list, as a size; and an archive made into a layer.
+//!
+//! To the layer directly below, the layer's own directory is the answer. Any other is compared as it is mounted.
 
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::archive::{Applied, ApplyOptions, PackOptions, Packed, apply, pack};
+use crate::archive::{Applied, ApplyOptions, PackOptions, Packed, apply, pack, pack_changes};
 use crate::changes::{self, Change};
 use crate::count::State;
 use crate::driver::Driver;
@@ -18,16 +20,18 @@ enum Told {
     Own(OwnedFd, Vec<OwnedFd>),
     /// The layer with all below it, as it is mounted.
     Whole(OwnedFd),
+    /// The same, and what it differs in from another layer.
+    Other(OwnedFd, Vec<Change>),
 }
 
 impl Driver {
-    /// Writes what a layer adds to its parent as an uncompressed archive; without a parent, all that it shows.
+    /// Writes what a layer adds to another as an uncompressed archive; without another, all that it shows.
     ///
-    /// Of a base layer all is told whatever the parent, as by Docker's driver.
+    /// Of a base layer all is told whatever the other is, as by Docker's driver.
     ///
     /// # Errors
     ///
-    /// [`NotParent`](StorageErrorKind::NotParent), [`Archive`](StorageErrorKind::Archive); what was written is worth nothing then.
+    /// [`Unknown`](StorageErrorKind::Unknown), [`UnknownParent`](StorageErrorKind::UnknownParent); [`Archive`](StorageErrorKind::Archive), upon which what was written is worth nothing.
     pub fn diff(
         &self,
         id: &LayerId,
@@ -35,14 +39,14 @@ impl Driver {
         out: impl Write,
         options: &PackOptions,
     ) -> Result<Packed, StorageError> {
-        let diff = |told: &Told| {
-            let (Told::Own(root, _) | Told::Whole(root)) = told;
-            Ok(pack(root.as_fd(), out, options)?)
+        let diff = |told: &Told| match told {
+            Told::Own(root, _) | Told::Whole(root) => Ok(pack(root.as_fd(), out, options)?),
+            Told::Other(root, changes) => Ok(pack_changes(root.as_fd(), changes, out, options)?),
         };
         self.tell(id, parent, diff).map_err(|kind| kind.during("diff", id))
     }
 
-    /// Lists what a layer adds, changes and deletes in its parent; without a parent, all that it shows.
+    /// Lists what a layer adds to another, changes and deletes in it; without another, all that it shows.
     ///
     /// # Errors
     ///
@@ -54,19 +58,20 @@ impl Driver {
                 Ok(changes::changes(root.as_fd(), &lowers)?)
             }
             Told::Whole(root) => Ok(changes::changes(root.as_fd(), &[])?),
+            Told::Other(_, changes) => Ok(changes.clone()),
         };
         self.tell(id, parent, list).map_err(|kind| kind.during("list the changes of", id))
     }
 
-    /// Sums up the lengths of the files that a layer adds to its parent, in bytes; without a parent, of all that it shows.
+    /// Sums up the lengths of the files that a layer adds to another, in bytes; without another, of all that it shows.
     ///
     /// # Errors
     ///
     /// As [`Driver::diff`].
     pub fn diff_size(&self, id: &LayerId, parent: Option<&LayerId>) -> Result<u64, StorageError> {
-        let sum = |told: &Told| {
-            let (Told::Own(root, _) | Told::Whole(root)) = told;
-            Ok(changes::size(root.as_fd())?)
+        let sum = |told: &Told| match told {
+            Told::Own(root, _) | Told::Whole(root) => Ok(changes::size(root.as_fd())?),
+            Told::Other(root, changes) => Ok(changes::size_of(root.as_fd(), changes)?),
         };
         self.tell(id, parent, sum).map_err(|kind| kind.during("measure", id))
     }
@@ -102,21 +107,34 @@ impl Driver {
     ) -> Result<T, StorageErrorKind> {
         let ancestors = self.home.ancestors(id)?;
         match (ancestors.first(), parent) {
-            (Some(_), None) => {}
-            (Some(own), Some(parent)) if own != parent => {
-                return Err(StorageErrorKind::NotParent { parent: parent.clone() });
-            }
+            (Some(_), None) => self.mounted(id, |root| act(&Told::Whole(root))),
+            (Some(own), Some(other)) if own != other => self.mounted(id, |root| {
+                let compare = |old: OwnedFd| Ok(changes::between(old.as_fd(), root.as_fd())?);
+                let changes = self.mounted(other, compare).map_err(|kind| match kind {
+                    StorageErrorKind::Unknown => StorageErrorKind::UnknownParent { parent: other.clone() },
+                    kind => kind,
+                })?;
+                act(&Told::Other(root, changes))
+            }),
             _ => {
                 let lowers = ancestors.iter().map(|it| self.home.open_diff(it)).collect::<Result<_, _>>()?;
-                return act(&Told::Own(self.home.open_diff(id)?, lowers));
+                act(&Told::Own(self.home.open_diff(id)?, lowers))
             }
         }
+    }
+
+    /// Does something with the tree of a layer while that is mounted.
+    fn mounted<T>(
+        &self,
+        id: &LayerId,
+        act: impl FnOnce(OwnedFd) -> Result<T, StorageErrorKind>,
+    ) -> Result<T, StorageErrorKind> {
         let root = self.get(id, None).map_err(|error| *error.kind)?;
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
         let opened = rustix::fs::open(&root, flags, Mode::empty()).map_err(failed("open", &root));
         // The directory is closed before the mount goes, which it would keep.
-        let told = opened.and_then(|root| act(&Told::Whole(root)));
+        let done = opened.and_then(act);
         let put = self.put(id).map_err(|error| *error.kind);
-        told.and_then(|told| put.map(|()| told))
+        done.and_then(|done| put.map(|()| done))
     }
 }

@@ -44,12 +44,6 @@ pub enum StorageErrorKind {
         /// How many have got it and not put it back.
         count: u64,
     },
-    /// A difference can only be told to the layer below, or to nothing.
-    #[error("{parent} is not the layer directly below it")]
-    NotParent {
-        /// The other layer.
-        parent: LayerId,
-    },
     /// An archive, or the tree it is made of or goes to.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
@@ -109,7 +103,6 @@ impl StorageErrorKind {
             Self::Exists => Errno::EXIST,
             Self::InUse { .. } | Self::Foreign { .. } => Errno::BUSY,
             Self::StorageOption => Errno::NOTSUP,
-            Self::NotParent { .. } => Errno::INVAL,
             Self::Archive(error) => match error.kind {
                 ArchiveErrorKind::Host { errno, .. } => errno,
                 _ => Errno::INVAL,

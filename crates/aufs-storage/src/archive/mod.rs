@@ -52,6 +52,7 @@ pub use compressed::{CompressionError, CompressionLimits, Decompressed, open_com
 pub use error::{ArchiveError, ArchiveErrorKind, HeaderFault, PaxFault, SparseFault};
 pub use limits::{Limited, Limits};
 pub use name::NameFault;
-pub use pack::{KeptXattrs, PackOptions, Packed, pack};
+pub use pack::{KeptXattrs, PackOptions, Packed, pack, pack_changes};
 
+pub(crate) use pack::kept_xattrs;
 pub(crate) use parents::open_beneath;

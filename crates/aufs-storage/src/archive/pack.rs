@@ -10,15 +10,16 @@ use std::vec;
 
 use aufs_host::entry::Entry as HostEntry;
 use aufs_host::{errno_of, listing, xattr};
-use aufs_union::names::BranchName;
+use aufs_union::names::{BranchName, whiteout_of};
 use rustix::fs::{self, FileType, OFlags, Stat};
-use rustix::io::Errno;
+use rustix::io::{self, Errno};
 use tar::EntryType;
 
 use super::error::{ArchiveError, ArchiveErrorKind, Outcome, host};
 use super::name::join;
 use super::parents::open_beneath;
 use super::write::{Entry, Writer};
+use crate::changes::{Change, ChangeKind};
 
 /// How much of a file is read at once.
 const BUFFER_LEN_BYTES: usize = 512 << 10;
@@ -76,17 +77,33 @@ pub struct Packed {
 /// The first thing that cannot be read, so that no layer is shorter than its branch; the archive is then incomplete and
 /// has no end. What vanishes meanwhile is not in the layer.
 pub fn pack(root: BorrowedFd<'_>, out: impl Write, options: &PackOptions) -> Result<Packed, ArchiveError> {
-    let mut packing = Packing {
-        root,
-        options,
-        writer: Writer::new(out),
-        links: HashMap::new(),
-        packed: Packed::default(),
-        buffer: vec![0; BUFFER_LEN_BYTES],
-    };
+    let mut packing = Packing::new(root, out, options);
     packing.all()?;
-    packing.writer.end().map_err(|error| ArchiveErrorKind::Write(error).during("pack", ""))?;
-    Ok(Packed { archive_bytes: packing.writer.count, ..packing.packed })
+    packing.end()
+}
+
+/// Packs what `changes` tell of the tree `root`, as [`pack`] does a branch: what they delete becomes whiteouts.
+///
+/// # Errors
+///
+/// As [`pack`].
+pub fn pack_changes(
+    root: BorrowedFd<'_>,
+    changes: &[Change],
+    out: impl Write,
+    options: &PackOptions,
+) -> Result<Packed, ArchiveError> {
+    let mut packing = Packing::new(root, out, options);
+    // A directory comes before what is in it, and of that whiteouts come first, as the OCI wants it.
+    let mut changes: Vec<&Change> = changes.iter().collect();
+    changes.sort_by_key(|it| {
+        let (directory, name) = it.place();
+        (directory, it.kind != ChangeKind::Delete, name)
+    });
+    for change in changes {
+        packing.change(change).map_err(|kind| kind.during("pack", change.path.clone()))?;
+    }
+    packing.end()
 }
 
 /// A directory on the way down.
@@ -106,7 +123,28 @@ struct Packing<'a, W> {
     buffer: Vec<u8>,
 }
 
-impl<W: Write> Packing<'_, W> {
+impl<'a, W: Write> Packing<'a, W> {
+    fn new(root: BorrowedFd<'a>, out: W, options: &'a PackOptions) -> Self {
+        let writer = Writer::new(out);
+        let buffer = vec![0; BUFFER_LEN_BYTES];
+        Self { root, options, writer, links: HashMap::new(), packed: Packed::default(), buffer }
+    }
+
+    fn end(mut self) -> Result<Packed, ArchiveError> {
+        self.writer.end().map_err(|error| ArchiveErrorKind::Write(error).during("pack", ""))?;
+        Ok(Packed { archive_bytes: self.writer.count, ..self.packed })
+    }
+
+    /// Writes one entry alone.
+    fn change(&mut self, change: &Change) -> Outcome<()> {
+        let (path, name) = change.place();
+        if change.kind == ChangeKind::Delete {
+            return self.header(&marker(&join(path, &whiteout_of(name))));
+        }
+        let mut level = Level { path: path.to_vec(), handle: None, names: Vec::new().into_iter() };
+        self.entry(&mut level, name, &join(path, name)).map(drop)
+    }
+
     fn all(&mut self) -> Result<(), ArchiveError> {
         let during = |path: &[u8]| {
             let path = OsString::from_vec(path.to_vec());
@@ -281,24 +319,30 @@ impl<W: Write> Packing<'_, W> {
         self.writer.pad().map_err(ArchiveErrorKind::Write)
     }
 
-    /// Reads the attributes that come along, sorted by name.
-    fn xattrs(&self, file: BorrowedFd<'_>) -> Outcome<Vec<(Vec<u8>, Vec<u8>)>> {
-        let entry = HostEntry::Open(file);
-        let names = match xattr::list(entry) {
-            Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
-            other => other.map_err(host("flistxattr"))?,
-        };
-        let mut found = Vec::new();
-        for name in names.iter().filter(|it| is_kept(it, self.options.xattrs)) {
-            let Some(mut value) = xattr::get(entry, name).map_err(host("fgetxattr"))? else { continue };
-            if name == CAPABILITY {
-                make_portable(&mut value);
-            }
-            found.push((name.as_bytes().to_vec(), value));
-        }
-        found.sort();
-        Ok(found)
+    fn xattrs(&self, file: BorrowedFd<'_>) -> Outcome<Vec<Attribute>> {
+        kept_xattrs(HostEntry::Open(file), self.options.xattrs).map_err(host("flistxattr"))
     }
+}
+
+/// Name and value of an extended attribute.
+type Attribute = (Vec<u8>, Vec<u8>);
+
+/// Reads the attributes that come along, sorted by name.
+pub(crate) fn kept_xattrs(entry: HostEntry<'_>, kept: KeptXattrs) -> io::Result<Vec<Attribute>> {
+    let names = match xattr::list(entry) {
+        Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut found = Vec::new();
+    for name in names.iter().filter(|it| is_kept(it, kept)) {
+        let Some(mut value) = xattr::get(entry, name)? else { continue };
+        if name == CAPABILITY {
+            make_portable(&mut value);
+        }
+        found.push((name.as_bytes().to_vec(), value));
+    }
+    found.sort();
+    Ok(found)
 }
 
 fn is_kept(name: &OsStr, kept: KeptXattrs) -> bool {
@@ -333,7 +377,7 @@ fn marker(path: &[u8]) -> Entry<'_> {
     }
 }
 
-fn entry_of<'a>(path: &'a [u8], stat: &Stat, xattrs: &'a [(Vec<u8>, Vec<u8>)]) -> Entry<'a> {
+fn entry_of<'a>(path: &'a [u8], stat: &Stat, xattrs: &'a [Attribute]) -> Entry<'a> {
     Entry {
         path,
         kind: EntryType::Regular,
