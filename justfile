@@ -60,6 +60,11 @@ demo:
     cargo build --release --package aufs-cli
     @tools/demo.sh "{{target}}/release/aufs"
 
+# Measure what the storage driver costs beside peers: start, density, apply, load (all unless named); needs root and some GB.
+figures *args:
+    cargo build --release --package aufs-cli --package figures
+    "{{target}}/release/figures" --aufs "{{target}}/release/aufs" {{args}}
+
 # Let each of four errors happen at each system call of the server, and its death; `just test` takes one in some. ONLY is a part of an operation's name.
 faults only="":
     cargo build --package aufs-cli

@@ -29,6 +29,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("bench-harness", &["aufs-host", "aufs-detect", "aufs-mount"]),
     ("arrows", &[]),
     ("suites", &[]),
+    ("figures", &["aufs-mount", "aufs-storage", "aufs-testkit"]),
 ];
 
 /// The part of `cargo metadata --no-deps` that the rules read.
