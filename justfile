@@ -51,6 +51,11 @@ stress seconds="60" seed="":
     cargo build --package aufs-cli
     AUFS_STRESS_SECONDS="{{seconds}}" {{ if seed == "" { "" } else { "AUFS_STRESS_SEED=" + seed } }} cargo test --quiet --package aufs-cli --test fuse_stress
 
+# Let CYCLES containers come and go, many at once, while their servers and the commands on them are killed.
+soak cycles="100000":
+    cargo build --package aufs-cli
+    AUFS_SOAK_CYCLES="{{cycles}}" cargo test --quiet --package aufs-cli --test storage_soak
+
 # Unpack random and damaged layers, and read random files of ancestors, SECONDS with each kind; a failure prints the seed.
 fuzz seconds="60" *args:
     BOLERO_RANDOM_ITERATIONS=1000000000 BOLERO_RANDOM_TEST_TIME_MS="{{seconds}}000" cargo test --package aufs-storage --test archive_fuzz {{args}}

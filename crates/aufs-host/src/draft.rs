@@ -14,6 +14,7 @@ use tracing::warn;
 
 use crate::entry::{Entry, open_directory};
 use crate::errno::errno_of;
+use crate::listing;
 use crate::remove::remove_tree;
 
 static COUNTER: AtomicU64 = AtomicU64::new(0);
@@ -194,11 +195,34 @@ pub fn fresh_name() -> OsString {
     OsString::from(format!("{}.{number}", rustix::process::getpid()))
 }
 
-/// Lists the names in `dir` without `.` and `..`.
+/// Lists the names in `dir` without `.` and `..`; threads may share the handle, and it may be an `O_PATH` one.
 ///
 /// # Errors
 ///
 /// What `openat(2)` and `getdents64(2)` report.
 pub fn read_names(dir: impl AsFd) -> io::Result<Vec<OsString>> {
-    crate::listing::read(dir, |entry| entry.name.to_owned())
+    // A handle has one position for all who read it.
+    let own = fs::openat(dir, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut names = Vec::new();
+    listing::visit(own, true, |entry| names.push(entry.name.to_owned()))?;
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_that_share_a_handle_all_read_every_name() {
+        let scratch = tempfile::tempdir().unwrap();
+        for at in 0..500 {
+            File::create(scratch.path().join(format!("a-name-of-some-length-{at}"))).unwrap();
+        }
+        let shared = File::open(scratch.path()).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| (0..50).for_each(|_| assert_eq!(read_names(&shared).unwrap().len(), 500)));
+            }
+        });
+    }
 }

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{self, AtFlags, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::{self, Errno};
 
-use crate::draft::read_names;
+use crate::listing;
 
 /// How many directories on the way down stay open, so that no depth uses descriptors up.
 const OPEN_MAX: usize = 32;
@@ -52,7 +52,7 @@ pub fn remove_tree(dir: impl AsFd, name: &OsStr) -> io::Result<()> {
 /// Opens a directory to empty it.
 fn enter(above: BorrowedFd<'_>, name: OsString) -> io::Result<Level> {
     let handle = open(above, &name)?;
-    let names = read_names(&handle)?;
+    let names = listing::read(&handle, |entry| entry.name.to_owned())?;
     Ok(Level { name, names, identity: identity(&fs::fstat(&handle)?), handle: Some(handle) })
 }
 

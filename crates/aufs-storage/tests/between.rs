@@ -39,9 +39,12 @@ fn equal_trees_differ_in_nothing() {
     assert_eq!(said(&base.path().join("old"), &base.path().join("new")), [""; 0]);
 }
 
+/// What it is about, what is done to one of two equal trees, and what is said of it.
+type Case<'a> = (&'a str, &'a dyn Fn(&Path), &'a [&'a str]);
+
 #[test]
 fn each_kind_of_difference_is_told() {
-    let changes: [(&str, &dyn Fn(&Path), &[&str]); 14] = [
+    let changes: [Case<'_>; 14] = [
         ("a new file", &|d| fs::write(d.join("d/new"), "").unwrap(), &["C /d", "A /d/new"]),
         ("a new tree", &|d| fs::create_dir_all(d.join("n/m")).unwrap(), &["A /n", "A /n/m"]),
         ("a file that goes", &|d| fs::remove_file(d.join("d/f")).unwrap(), &["C /d", "D /d/f"]),
