@@ -65,6 +65,11 @@ demo:
     cargo build --release --package aufs-cli
     @tools/demo.sh "{{target}}/release/aufs"
 
+# Import a Debian root as a layer, install PACKAGE in a container, check its diff against find, commit; needs root and a mirror.
+debian package="jq" *args:
+    cargo build --release --package aufs-cli
+    @tools/debian.sh "{{target}}/release/aufs" "{{package}}" {{args}}
+
 # Measure what the storage driver costs beside peers: start, density, apply, load (all unless named); needs root and some GB.
 figures *args:
     cargo build --release --package aufs-cli --package figures
