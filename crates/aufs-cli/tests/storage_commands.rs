@@ -84,9 +84,12 @@ impl Root {
 
 impl Drop for Root {
     fn drop(&mut self) {
-        let done = self.run("container", &["rm", "--force", "one"]);
-        if !done.status.success() {
-            eprintln!("the container stays: {done:?}");
+        let all = self.run("container", &["ls", "--quiet"]);
+        for container in String::from_utf8_lossy(&all.stdout).lines() {
+            let done = self.run("container", &["rm", "--force", container]);
+            if !done.status.success() {
+                eprintln!("the container stays: {done:?}");
+            }
         }
     }
 }
@@ -239,4 +242,27 @@ fn fuse_root_an_output_is_whole_or_as_it_was() {
         assert!(fs::symlink_metadata(&null).unwrap().file_type().is_char_device(), "{verb} to a device");
         [file, link, null].iter().for_each(|it| fs::remove_file(it).unwrap());
     }
+}
+
+#[test]
+fn fuse_root_a_volume_bypasses_the_union() {
+    if skip() {
+        return;
+    }
+    let root = Root::new();
+    let volume = format!("{}:/data/in", root.at("volume").display());
+    root.done("container", &["create", "--name", "two", "--volume", &volume, "box"]);
+    let tree = root.done("container", &["start", "two"]);
+    let script = "cd /data/in && busybox dd if=/dev/zero of=new bs=64k count=64 2>/dev/null && \
+        echo more >>file && busybox cat new file >/dev/null && busybox rm new";
+    root.done("container", &["exec", "two", "sh", "-c", script]);
+    let told = Command::new(AUFS).args(["stat", "--json", tree.trim()]).output().unwrap();
+    let report: Value = serde_json::from_slice(&told.stdout).unwrap();
+    let operations = report["operations"].as_array().unwrap();
+    for name in ["create", "write", "unlink", "setattr", "fallocate"] {
+        assert!(operations.iter().all(|it| it["name"] != name || it["count"] == 0), "{name}: {report}");
+    }
+    assert_eq!(report["copy_ups"]["files"], 0);
+    assert_eq!(fs::read_to_string(root.at("volume/file")).unwrap(), "of the hostmore\n");
+    assert_eq!(root.done("container", &["diff", "two"]), "A /data\nA /data/in\n");
 }
