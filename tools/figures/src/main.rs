@@ -11,6 +11,7 @@ mod overlay;
 mod sample;
 mod start;
 mod store;
+mod volumes;
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -19,17 +20,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, bail};
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use sample::Samples;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 /// Measure what the storage driver costs, beside peers in the same run; needs root.
 #[derive(Debug, Parser)]
-#[command(name = "figures")]
+#[command(name = "figures", args_conflicts_with_subcommands = true)]
 struct Cli {
     /// The aufs command, which serves the mounts.
-    #[arg(long)]
-    aufs: PathBuf,
+    #[arg(long, required = true)]
+    aufs: Option<PathBuf>,
 
     /// A directory on the disk to measure; what is made in it goes again.
     #[arg(long, default_value = "/var/tmp")]
@@ -45,6 +46,16 @@ struct Cli {
 
     /// What to measure; everything unless said.
     which: Vec<Which>,
+
+    #[command(subcommand)]
+    step: Option<Step>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Step {
+    /// Measure in a container; what this program runs itself as.
+    #[command(hide = true)]
+    Inside(volumes::InsideArgs),
 }
 
 /// One table.
@@ -58,6 +69,8 @@ enum Which {
     Apply,
     /// Loading an image of 560 MB with one thread and with two.
     Load,
+    /// Writing in a volume, in the container's layer, and on the disk.
+    Volumes,
 }
 
 /// What all measurements need.
@@ -104,11 +117,16 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     if !rustix::process::geteuid().is_root() {
         bail!("needs root, since it mounts");
     }
+    if let Some(Step::Inside(args)) = &cli.step {
+        tell(&serde_json::to_string(&volumes::inside(args)?)?);
+        return Ok(());
+    }
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
-    let aufs = cli.aufs.canonicalize().with_context(|| cli.aufs.display().to_string())?;
+    let aufs = cli.aufs.context("--aufs is missing")?;
+    let aufs = aufs.canonicalize().with_context(|| aufs.display().to_string())?;
     let scratch = tempfile::Builder::new().prefix("figures-").tempdir_in(&cli.dir);
     let scratch = scratch.with_context(|| cli.dir.display().to_string())?;
     let plan = Plan { aufs, scratch, rounds: cli.rounds, stop };
@@ -125,6 +143,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Which::Density => density::measure(&plan, &mut samples)?,
             Which::Apply => apply::measure(&plan, &mut samples)?,
             Which::Load => load::measure(&plan, &mut samples)?,
+            Which::Volumes => volumes::measure(&plan, &mut samples)?,
         }
         if let Some(kept) = &mut kept {
             samples.write(kept)?;

@@ -35,16 +35,27 @@ impl Store {
 
     /// Loads an image of so many layers: the lowest has a shell, each other a file of its own.
     pub fn add_image(&self, plan: &Plan, layers: usize) -> anyhow::Result<String> {
-        let name = format!("layers-{layers}:1");
-        let dir = plan.scratch.path().join(format!("image-{layers}"));
         let mut made = vec![base(plan)?];
         for at in 1..layers {
             made.push(archive(&[(&format!("layer-{at}"), "of this layer")]));
         }
-        docker_save(&dir, &name, &json!({}), &made);
+        self.add(plan, &format!("layers-{layers}:1"), &made)
+    }
+
+    /// Loads an image that has a shell, and files of these lengths in a layer above.
+    pub fn add_image_with(&self, plan: &Plan, name: &str, files: &[(&str, usize)]) -> anyhow::Result<String> {
+        let texts: Vec<String> = files.iter().map(|(_, len_bytes)| "x".repeat(*len_bytes)).collect();
+        let files: Vec<(&str, &str)> =
+            files.iter().zip(&texts).map(|((path, _), text)| (*path, text.as_str())).collect();
+        self.add(plan, name, &[base(plan)?, archive(&files)])
+    }
+
+    fn add(&self, plan: &Plan, name: &str, layers: &[Vec<u8>]) -> anyhow::Result<String> {
+        let dir = plan.scratch.path().join("image");
+        docker_save(&dir, name, &json!({}), layers);
         self.containers()?.images().load(&dir, &LoadOptions::default(), &())?;
         std::fs::remove_dir_all(&dir)?;
-        Ok(name)
+        Ok(name.to_owned())
     }
 
     /// The directories of an image's layers, topmost first.
