@@ -1,4 +1,4 @@
-//! The conformance tests of Docker's graph drivers, as far as they need no archives.
+//! The conformance tests of Docker's graph drivers.
 //!
 //! Each is named after the test of moby's `graphtest_unix.go` or `aufs_test.go` whose checks it makes.
 #![expect(clippy::unwrap_used, reason = "a test that cannot prepare has failed")]
@@ -9,8 +9,10 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
+use aufs_storage::archive::{ApplyOptions, PackOptions};
 use aufs_storage::driver::Removal;
-use store::{Store, is_mounted, names, skip};
+use aufs_testkit::layers::archive;
+use store::{Store, id, is_mounted, names, skip};
 
 /// The tree of `DriverTestCreateBase`.
 fn build_base(root: &Path) {
@@ -157,4 +159,65 @@ fn fuse_root_concurrent_access() {
     });
     assert_eq!(store.names("diff"), ["base", "parent"]);
     assert_eq!(store.names("../aufs-rs/counts"), ["base", "parent"]);
+}
+
+/// All paths below a directory, sorted.
+fn paths(dir: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for name in names(dir) {
+        let path = dir.join(&name);
+        if path.is_dir() {
+            found.extend(paths(&path).into_iter().map(|it| format!("{name}/{it}")));
+        }
+        found.push(name);
+    }
+    found.sort();
+    found
+}
+
+/// Whiteouts of names that begin with a dot, opaque markers after what they must not hide, and one at the root.
+#[test]
+fn fuse_root_layers_with_whiteouts_show_what_docker_would_apply() {
+    if skip() {
+        return;
+    }
+    let store = Store::new();
+    let layers: [(&[&str], &[&str]); 4] = [
+        (
+            &[
+                ".hid", "dir/", "dir/a", "dir/sub/", "file", "old/", "old/.b", "old/.c/", "old/.c/d",
+                "old/e/", "old/e/f",
+            ],
+            &[
+                ".hid", "dir", "dir/a", "dir/sub", "file", "old", "old/.b", "old/.c", "old/.c/d", "old/e",
+                "old/e/f",
+            ],
+        ),
+        (
+            &[".new", ".wh..hid", "old/", "old/.kept", "old/.wh..wh..opq", "old/e/", "old/e/g"],
+            &[".new", "dir", "dir/a", "dir/sub", "file", "old", "old/.kept", "old/e", "old/e/g"],
+        ),
+        (
+            &[".new", ".wh.file", "old/", "old/.b", "old/.wh.e", "dir/"],
+            &[".new", "dir", "dir/a", "dir/sub", "old", "old/.b", "old/.kept"],
+        ),
+        (&[".x", ".wh..wh..opq", "file"], &[".x", "file"]),
+    ];
+    let mut parent = String::new();
+    for (at, (entries, shown)) in layers.iter().enumerate() {
+        let layer = store.create(format!("layer-{at}"), &parent);
+        let tar = archive(&entries.iter().map(|it| (*it, "")).collect::<Vec<_>>());
+        store.driver.apply_diff(&layer, tar.as_slice(), &ApplyOptions::default()).unwrap();
+        let child = store.create(format!("shows-{at}"), layer.as_str());
+        assert_eq!(store.within(&child, paths), *shown, "layer {at}");
+        // What is told of the layer makes the same layer again.
+        let again = store.create(format!("again-{at}"), &parent);
+        let mut packed = Vec::new();
+        let below = (!parent.is_empty()).then(|| id(&parent));
+        store.driver.diff(&layer, below.as_ref(), &mut packed, &PackOptions::default()).unwrap();
+        store.driver.apply_diff(&again, packed.as_slice(), &ApplyOptions::default()).unwrap();
+        let child = store.create(format!("shows-again-{at}"), again.as_str());
+        assert_eq!(store.within(&child, paths), *shown, "layer {at}, packed");
+        parent = layer.to_string();
+    }
 }
