@@ -6,7 +6,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use aufs_testkit::layers::docker_save;
+use aufs_testkit::layers::{archive, docker_save};
 use aufs_testkit::needs::{Need, skips};
 use nix::sys::stat::{Mode, SFlag, makedev};
 use serde_json::{Value, json};
@@ -184,6 +184,8 @@ fn fuse_root_programs_read_json_and_exit_codes() {
     fs::write(root.at("other"), "DOCKER_OPTS=\"--storage-driver=overlay2\"\n").unwrap();
     let other = root.at("other").display().to_string();
     let missing = root.at("missing").display().to_string();
+    docker_save(&root.at("wide"), "wide", &json!({}), &[archive(&[("a", ""), ("b", "")])]);
+    let wide = root.at("wide").display().to_string();
     for (command, args, code, told) in [
         ("container", vec!["start", "none"], 4, "no such container"),
         ("container", vec!["create", "none"], 4, "no such image"),
@@ -195,6 +197,8 @@ fn fuse_root_programs_read_json_and_exit_codes() {
         ("container", vec!["commit", "one", "Bad Name"], 2, "no image name"),
         ("image", vec!["rm", "box"], 5, "in use by"),
         ("image", vec!["load", &missing], 1, "No such file"),
+        ("image", vec!["load", "--limit", "entries=1", &wide], 1, "more than 1 entries"),
+        ("image", vec!["load", "--limit", "speed=1", &wide], 2, "there is no limit \"speed\""),
         ("image", vec!["load"], 1, "no index.json"),
         ("image", vec!["load", "/etc/passwd"], 1, "it is no tar archive"),
         ("image", vec!["tag", "box", "A:b"], 2, "no image name"),

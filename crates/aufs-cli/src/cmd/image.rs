@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use aufs_storage::image::digest::Digest;
-use aufs_storage::image::{ImageInfo, ImageStore, LoadOptions, Loaded, Progress, SaveForm};
+use aufs_storage::image::{ImageInfo, ImageStore, LimitError, LoadOptions, Loaded, Progress, SaveForm};
 use clap::{Args, Subcommand, ValueEnum};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -29,6 +29,7 @@ pub struct ImageArgs {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Load every image of an OCI image layout or of what docker save wrote.
+    #[command(after_help = limits_help())]
     Load {
         /// A directory or an archive, plain or compressed by gzip or zstd; - is stdin.
         #[arg(default_value = "-")]
@@ -36,6 +37,9 @@ enum Verb {
         /// How many layers to unpack at once; 0 is as many as there are processors.
         #[arg(long, value_name = "COUNT", default_value_t = 0)]
         threads: usize,
+        /// How much a layer may ask for, such as bytes=2G; see below.
+        #[arg(long = "limit", value_name = "NAME=NUMBER", value_parser = limit)]
+        limits: Vec<String>,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -98,8 +102,12 @@ pub fn run(args: ImageArgs) -> anyhow::Result<Exit> {
     let store = ImageStore::open(&driver)?;
     let mut out = io::stdout().lock();
     match args.verb {
-        Verb::Load { from, threads, json } => {
-            let loaded = load(&store, &from, threads)?;
+        Verb::Load { from, threads, limits, json } => {
+            let mut options = LoadOptions { threads, ..LoadOptions::default() };
+            for limit in &limits {
+                options.set_limit(limit)?;
+            }
+            let loaded = load(&store, &from, &options)?;
             if json { to_json(&loaded, &mut out)? } else { tell_loaded(&loaded, &mut out)? }
         }
         Verb::Save { output, format, images } => save(&store, &output, format, &images)?,
@@ -135,18 +143,29 @@ struct Inspected {
     config: serde_json::Value,
 }
 
-fn load(store: &ImageStore<'_>, from: &Path, threads: usize) -> anyhow::Result<Vec<Loaded>> {
-    let options = LoadOptions { threads, ..LoadOptions::default() };
+/// Takes the text of a limit, which says more to the library than to clap.
+fn limit(text: &str) -> Result<String, LimitError> {
+    LoadOptions::default().set_limit(text).map(|()| text.to_owned())
+}
+
+/// Each limit with its value, for the help.
+fn limits_help() -> String {
+    let limits = LoadOptions::default().limits();
+    let rows = limits.iter().map(|(name, what, value)| format!("\n  {name:<12}{value:<14}{what}"));
+    format!("Limits (a number may end in K, M, G or T):{}", rows.collect::<String>())
+}
+
+fn load(store: &ImageStore<'_>, from: &Path, options: &LoadOptions) -> anyhow::Result<Vec<Loaded>> {
     let bars = Bars::default();
     let progress: &dyn Progress = if io::stderr().is_terminal() { &bars } else { &() };
     if from != Path::new("-") {
-        return Ok(store.load(from, &options, progress)?);
+        return Ok(store.load(from, options, progress)?);
     }
     if io::stdin().is_terminal() {
         let why = "stdin is a terminal; name the archive to load, or pipe one in";
         return Err(UsageError(why.to_owned()).into());
     }
-    Ok(store.load_stream(io::stdin().lock(), &options, progress)?)
+    Ok(store.load_stream(io::stdin().lock(), options, progress)?)
 }
 
 fn tell_loaded(loaded: &[Loaded], out: &mut impl Write) -> io::Result<()> {

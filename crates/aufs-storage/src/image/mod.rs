@@ -4,6 +4,7 @@ pub mod digest;
 pub mod error;
 mod layout;
 mod load;
+mod load_limits;
 pub mod reference;
 mod remove;
 mod save;
@@ -13,6 +14,7 @@ mod store;
 
 pub(crate) use load::NewLayer;
 pub use load::{LoadOptions, Loaded, Progress};
+pub use load_limits::LimitError;
 pub use remove::Removed;
 pub use save::SaveForm;
 pub use store::{HistoryEntry, ImageInfo, ImageStore, LayerInfo};
