@@ -84,6 +84,32 @@ pub fn copy_data(
     Ok(Copied { method, never_reflinks })
 }
 
+/// Returns the next piece of data at or after `at` in the first `len_bytes` of a file; none where only a hole is left.
+///
+/// Without support for holes all of a file is data.
+///
+/// # Errors
+///
+/// What `lseek(2)` reports.
+pub fn next_data(source: impl AsFd, at: u64, len_bytes: u64) -> io::Result<Option<Range<u64>>> {
+    if len_bytes <= at {
+        return Ok(None);
+    }
+    let start = match fs::seek(&source, SeekFrom::Data(at)) {
+        Err(Errno::NXIO) => return Ok(None),
+        Err(Errno::INVAL) => at,
+        other => other?,
+    };
+    if len_bytes <= start {
+        return Ok(None);
+    }
+    let end = match fs::seek(&source, SeekFrom::Hole(start)) {
+        Err(Errno::INVAL) => len_bytes,
+        other => other?.min(len_bytes),
+    };
+    Ok(Some(start..end))
+}
+
 fn copy_extents(
     source: impl AsFd,
     target: impl AsFd,
@@ -93,19 +119,7 @@ fn copy_extents(
     let mut method = CopyMethod::CopyFileRange;
     let mut at = 0;
     let mut end_of_data = 0;
-    while at < len_bytes {
-        let start = match fs::seek(&source, SeekFrom::Data(at)) {
-            Err(Errno::NXIO) => break, // Only a hole is left.
-            Err(Errno::INVAL) => at,   // No hole support: all of it counts as data.
-            other => other?,
-        };
-        if len_bytes <= start {
-            break;
-        }
-        let end = match fs::seek(&source, SeekFrom::Hole(start)) {
-            Err(Errno::INVAL) => len_bytes,
-            other => other?.min(len_bytes),
-        };
+    while let Some(Range { start, end }) = next_data(&source, at, len_bytes)? {
         if method == CopyMethod::CopyFileRange && !copy_in_kernel(&source, &target, start..end, is_abandoned)?
         {
             method = CopyMethod::ReadWrite;

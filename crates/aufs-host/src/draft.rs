@@ -129,6 +129,22 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
+    /// As [`Draft::publish`], in the place of what has the name, unless that is a directory.
+    ///
+    /// # Errors
+    ///
+    /// `EISDIR`; else what `linkat(2)` or `renameat2(2)` report. What had the name still has it then.
+    pub fn replace(&mut self, parent: impl AsFd, name: &OsStr) -> io::Result<()> {
+        match self.publish(&parent, name) {
+            Err(Errno::EXIST) => {}
+            other => return other,
+        }
+        // A link does not take the place of another; a name beside it does.
+        let beside = name_beside();
+        self.publish(&parent, &beside)?;
+        take_over(parent, &beside, name)
+    }
+
     /// Returns the open file of a regular-file draft that was published; none of others.
     pub fn into_published(mut self) -> Option<File> {
         if !self.published {
@@ -193,6 +209,25 @@ pub fn nameless_file(dir: impl AsFd, mode: u32) -> io::Result<Option<File>> {
 pub fn fresh_name() -> OsString {
     let number = COUNTER.fetch_add(1, Ordering::Relaxed);
     OsString::from(format!("{}.{number}", rustix::process::getpid()))
+}
+
+/// Returns a name for what stands where others look until it takes its own by [`take_over`].
+pub fn name_beside() -> OsString {
+    OsString::from_iter([OsStr::new(".aufs-"), &fresh_name()])
+}
+
+/// Gives the entry `beside` of `dir` the name of another entry there, which goes; after an error `beside` goes.
+///
+/// # Errors
+///
+/// `EISDIR` for a directory; else what `renameat2(2)` and `unlinkat(2)` report.
+pub fn take_over(dir: impl AsFd, beside: &OsStr, name: &OsStr) -> io::Result<()> {
+    let renamed = fs::renameat(&dir, beside, &dir, name);
+    // Where both are names of one file, rename(2) succeeds and leaves them.
+    match fs::unlinkat(&dir, beside, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => renamed,
+        Err(errno) => renamed.and(Err(errno)),
+    }
 }
 
 /// Lists the names in `dir` without `.` and `..`; threads may share the handle, and it may be an `O_PATH` one.

@@ -21,7 +21,7 @@ use rustix::fs::{FileType, OFlags, Stat};
 use rustix::io::{self, Errno};
 
 use crate::archive::name::join;
-use crate::archive::{ArchiveError, ArchiveErrorKind, open_beneath};
+use crate::archive::{ArchiveError, ArchiveErrorKind, Form, open_beneath};
 
 pub use between::{between, size_of};
 
@@ -324,7 +324,8 @@ fn is_same_time(stat: &Stat, other: &Stat) -> bool {
 }
 
 fn open(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<OwnedFd, Refusal> {
-    open_beneath(root, OsStr::from_bytes(path), flags | OFlags::DIRECTORY).map_err(refused("openat2"))
+    let flags = flags | OFlags::DIRECTORY;
+    open_beneath(root, OsStr::from_bytes(path), flags, Form::Branch).map_err(refused("openat2"))
 }
 
 fn names(handle: &OwnedFd) -> Result<BTreeSet<OsString>, Refusal> {

@@ -129,12 +129,9 @@ impl Driver {
         id: &LayerId,
         act: impl FnOnce(OwnedFd) -> Result<T, StorageErrorKind>,
     ) -> Result<T, StorageErrorKind> {
-        let root = self.get(id, None).map_err(|error| *error.kind)?;
-        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-        let opened = rustix::fs::open(&root, flags, Mode::empty()).map_err(failed("open", &root));
-        // The directory is closed before the mount goes, which it would keep.
-        let done = opened.and_then(act);
-        let put = self.put(id).map_err(|error| *error.kind);
-        done.and_then(|done| put.map(|()| done))
+        self.within(id, |root| {
+            let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+            act(rustix::fs::open(root, flags, Mode::empty()).map_err(failed("open", root))?)
+        })
     }
 }

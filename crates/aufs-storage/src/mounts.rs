@@ -40,6 +40,18 @@ impl Driver {
         Ok(Counted { state, users: users(record.as_ref(), state, &self.boot) })
     }
 
+    /// Calls `act` with the path at which a layer shows with its ancestors, for as long as that takes.
+    pub(crate) fn within<T, E: From<StorageErrorKind>>(
+        &self,
+        id: &LayerId,
+        act: impl FnOnce(&Path) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let root = self.get(id, None).map_err(|error| *error.kind)?;
+        let done = act(&root);
+        let put = self.put(id).map_err(|error| *error.kind);
+        done.and_then(|done| Ok(put.map(|()| done)?))
+    }
+
     pub(crate) fn state_of(
         &self,
         id: &LayerId,

@@ -1,14 +1,13 @@
 //! Files that are written for a caller: they show when all of them is there.
 
-use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use aufs_host::draft::{Draft, fresh_name};
+use aufs_host::draft::Draft;
 use aufs_host::errno::errno_of;
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::error::{StorageErrorKind, failed};
@@ -38,18 +37,5 @@ pub(crate) fn write_whole<E: From<StorageErrorKind>>(
     let file = draft.as_file().ok_or(Errno::INVAL).map_err(failed("create", to))?;
     write(file)?;
     rustix::fs::fsync(file).map_err(failed("fsync", to))?;
-    Ok(publish(&mut draft, &dir, name).map_err(failed("rename", to))?)
-}
-
-/// Gives the draft its name, whoever had it.
-fn publish(draft: &mut Draft<'_>, dir: impl AsFd, name: &OsStr) -> Result<(), Errno> {
-    match draft.publish(&dir, name) {
-        Err(Errno::EXIST) => {}
-        other => return other,
-    }
-    // A link does not take the place of another; a name beside it does.
-    let beside = OsString::from_iter([OsStr::new(".aufs-"), &fresh_name()]);
-    draft.publish(&dir, &beside)?;
-    rustix::fs::renameat(&dir, &beside, &dir, name)
-        .or_else(|errno| rustix::fs::unlinkat(&dir, &beside, AtFlags::empty()).and(Err(errno)))
+    Ok(draft.replace(&dir, name).map_err(failed("rename", to))?)
 }

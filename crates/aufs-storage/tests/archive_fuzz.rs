@@ -19,7 +19,7 @@ const ITERATIONS: usize = 200;
 
 fn options() -> ApplyOptions {
     let limits = Limits { entries: 100, bytes: 1 << 20, archive_bytes: 1 << 20, ..Limits::default() };
-    ApplyOptions { limits, owners: Owners::Caller, devices: Devices::Refuse }
+    ApplyOptions { limits, owners: Owners::Caller, devices: Devices::Refuse, ..ApplyOptions::default() }
 }
 
 /// Unpacks, and what is unpacked can be packed and unpacked to the same bytes.

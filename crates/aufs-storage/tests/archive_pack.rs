@@ -169,7 +169,8 @@ fn the_right_attributes_come_along() {
     // As Docker does it, only capabilities come.
     let mut bare = Vec::new();
     let dir = File::open(scene.root()).unwrap();
-    pack(dir.as_fd(), &mut bare, &PackOptions { xattrs: KeptXattrs::Capability }).unwrap();
+    pack(dir.as_fd(), &mut bare, &PackOptions { xattrs: KeptXattrs::Capability, ..PackOptions::default() })
+        .unwrap();
     assert!(!bare.windows(12).any(|it| it == b"SCHILY.xattr"));
 }
 

@@ -10,6 +10,7 @@ use aufs_storage::driver::Removal;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::cp::{self, CpArgs};
 use super::root::RootArgs;
 use super::show::{self, ListArgs, to_json};
 use super::{UsageError, exec};
@@ -96,6 +97,8 @@ enum Verb {
         /// Its name or id.
         container: String,
     },
+    /// Copy files and directories into a container or out of it, started or not.
+    Cp(CpArgs),
     /// Run a program in a started container, with processes and mounts of its own; exits as the program does.
     Exec {
         /// Its name or id.
@@ -149,6 +152,7 @@ pub fn run(args: ContainerArgs) -> anyhow::Result<Exit> {
             writeln!(out, "{}", store.commit(&container, &options)?.id)?;
         }
         Verb::Export { output, container } => export(&store, &container, &output)?,
+        Verb::Cp(args) => cp::run(&store, &args)?,
         Verb::Exec { container, command } => return exec::run(&store, &container, &command),
     }
     Ok(Exit::Success)

@@ -161,11 +161,7 @@ fn load(store: &ImageStore<'_>, from: &Path, options: &LoadOptions) -> anyhow::R
     if from != Path::new("-") {
         return Ok(store.load(from, options, progress)?);
     }
-    if io::stdin().is_terminal() {
-        let why = "stdin is a terminal; name the archive to load, or pipe one in";
-        return Err(UsageError(why.to_owned()).into());
-    }
-    Ok(store.load_stream(io::stdin().lock(), options, progress)?)
+    Ok(store.load_stream(show::archive_stdin()?, options, progress)?)
 }
 
 fn tell_loaded(loaded: &[Loaded], out: &mut impl Write) -> io::Result<()> {

@@ -13,6 +13,7 @@ use crate::exit::Exit;
 
 pub mod branch;
 pub mod container;
+mod cp;
 pub mod detect;
 pub mod exec;
 pub mod image;

@@ -1,6 +1,8 @@
 //! How results are shown: columns and bytes for people, JSON for programs.
 
+use std::fs::File;
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 
 use clap::Args;
 use serde::Serialize;
@@ -19,12 +21,23 @@ pub struct ListArgs {
 }
 
 /// Returns stdout for an archive, which a terminal is not for.
-pub fn archive_stdout() -> Result<io::StdoutLock<'static>, UsageError> {
+pub fn archive_stdout() -> anyhow::Result<File> {
     let stdout = io::stdout();
     if stdout.is_terminal() {
-        return Err(UsageError("stdout is a terminal; name a file, or pipe the archive on".to_owned()));
+        let why = "stdout is a terminal; name a file, or pipe the archive on";
+        return Err(UsageError(why.to_owned()).into());
     }
-    Ok(stdout.lock())
+    Ok(stdout.as_fd().try_clone_to_owned()?.into())
+}
+
+/// Returns stdin for an archive, which a terminal is not for.
+pub fn archive_stdin() -> anyhow::Result<File> {
+    let stdin = io::stdin();
+    if stdin.is_terminal() {
+        let why = "stdin is a terminal; name the archive, or pipe one in";
+        return Err(UsageError(why.to_owned()).into());
+    }
+    Ok(stdin.as_fd().try_clone_to_owned()?.into())
 }
 
 /// Writes JSON for programs.

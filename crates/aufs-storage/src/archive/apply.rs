@@ -8,58 +8,28 @@ use std::os::unix::ffi::OsStringExt;
 use aufs_host::entry::Entry;
 use aufs_host::listing;
 use aufs_host::remove::remove_tree;
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{self, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::error::{ArchiveError, ArchiveErrorKind, Outcome, host};
 use super::finish::Waiting;
-use super::limits::{Limited, Limits};
+use super::form::{Form, Ground};
+use super::limits::Limited;
 use super::members::{Attributes, Member, MemberNode, Members};
 use super::name::{self, CleanPath, NameFault, Stands};
 use super::node;
-use super::parents::{Parents, no_directory, open_beneath, open_in_root};
+use super::options::{ApplyOptions, Devices};
+use super::parents::{Parents, no_directory, open_beneath};
+use super::place::Place;
 use super::pseudo_links::PseudoLinks;
 use crate::changes;
-
-/// How [`apply`] unpacks.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ApplyOptions {
-    /// What the layer may ask for.
-    pub limits: Limits,
-    /// Whose the entries become.
-    pub owners: Owners,
-    /// What becomes of device nodes.
-    pub devices: Devices,
-}
-
-/// Whose the entries of a layer become.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Owners {
-    /// Those that the archive names, which only root can do.
-    #[default]
-    Archive,
-    /// The caller's.
-    Caller,
-}
-
-/// What becomes of device nodes, which only root of the host can make.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Devices {
-    /// They are made; where the host refuses, that is an error.
-    #[default]
-    Make,
-    /// They are made; where the host refuses, they are left out and counted, as Docker does in user namespaces.
-    MakeOrSkip,
-    /// They are an error.
-    Refuse,
-}
 
 /// What [`apply`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Applied {
     /// Entries of the archive, those that were left out included.
     pub entries: u64,
-    /// What the directory holds now, as [`changes::size`] counts.
+    /// What the directory holds now, as [`changes::size`] counts; of a [`Form::Tree`], what came into it.
     pub size_bytes: u64,
     /// Length of the archive, with what stands behind its end.
     pub archive_bytes: u64,
@@ -90,9 +60,18 @@ pub struct Applied {
 /// Whatever the archive holds, nothing outside `root` is touched. After an error `root` holds a part of the layer, and
 /// the caller, who has not published it, throws it away. See [`ArchiveErrorKind`].
 pub fn apply(root: BorrowedFd<'_>, tar: impl Read, options: &ApplyOptions) -> Result<Applied, ArchiveError> {
+    apply_in(Ground::whole(root, options.form), tar, options)
+}
+
+/// As [`apply`], into a directory whose symbolic links may lead above it.
+pub(crate) fn apply_in(
+    ground: Ground<'_>,
+    tar: impl Read,
+    options: &ApplyOptions,
+) -> Result<Applied, ArchiveError> {
     let during = |kind: ArchiveErrorKind| kind.during("apply", "");
     let mut archive = Members::new(tar, &options.limits);
-    let mut applying = Applying::new(root, options).map_err(during)?;
+    let mut applying = Applying::new(ground, options).map_err(during)?;
     let outcome = applying.all(&mut archive);
     let cleared = applying.pseudo_links.clear().map_err(during);
     outcome?;
@@ -116,14 +95,16 @@ struct Applying<'a> {
 }
 
 impl<'a> Applying<'a> {
-    fn new(root: BorrowedFd<'a>, options: &'a ApplyOptions) -> Outcome<Self> {
-        let mut was_empty = true;
-        listing::visit(root, false, |_| was_empty = false).map_err(host("getdents64"))?;
+    fn new(ground: Ground<'a>, options: &'a ApplyOptions) -> Outcome<Self> {
+        let mut was_empty = options.form == Form::Branch;
+        if was_empty {
+            listing::visit(ground.base, false, |_| was_empty = false).map_err(host("getdents64"))?;
+        }
         Ok(Self {
             options,
-            parents: Parents::new(root),
+            parents: Parents::new(ground),
             waiting: Waiting::new(&options.limits),
-            pseudo_links: PseudoLinks::new(root),
+            pseudo_links: PseudoLinks::new(ground.base),
             applied: Applied::default(),
             was_empty,
             replaced: 0,
@@ -144,12 +125,12 @@ impl<'a> Applying<'a> {
     fn finish(self, archive_bytes: u64) -> Result<Applied, ArchiveError> {
         let mut applied = self.applied;
         applied.archive_bytes = archive_bytes;
-        let root = self.parents.root();
-        let refused = self.waiting.finish(root, self.options.owners);
+        let ground = self.parents.ground();
+        let refused = self.waiting.finish(&ground, self.options);
         applied.refused_xattrs +=
             refused.map_err(|(path, kind)| kind.during("apply", OsString::from_vec(path)))?;
-        if !self.was_empty || self.replaced != 0 {
-            applied.size_bytes = changes::size(root)?;
+        if self.options.form == Form::Branch && (!self.was_empty || self.replaced != 0) {
+            applied.size_bytes = changes::size(ground.base)?;
         }
         Ok(applied)
     }
@@ -165,7 +146,7 @@ impl<'a> Applying<'a> {
         }
         let path = name::entry_path(&member.path, limits)?;
         let replaced = self.replaced;
-        match path.stands_for().map_err(ArchiveErrorKind::Name)? {
+        match path.stands_in(self.options.form).map_err(ArchiveErrorKind::Name)? {
             Stands::Root => (),
             Stands::Plain => self.plain(archive, &path, member)?,
             Stands::Marker(victim) => self.marker(&path, victim)?,
@@ -186,12 +167,10 @@ impl<'a> Applying<'a> {
         member: &Member,
     ) -> Outcome<()> {
         let attributes = &member.attributes;
-        let owners = self.options.owners;
+        let options = self.options;
         match &member.node {
             MemberNode::File { len, .. } => {
-                let (dir, name) = path.split();
-                let (parent, replaced) = self.parent(dir)?;
-                let refused = write_file(archive, parent, name, member, owners, replaced)?;
+                let refused = self.place(path)?.write_file(archive, member, options)?;
                 self.applied.refused_xattrs += refused;
                 self.applied.size_bytes += len;
                 Ok(())
@@ -200,9 +179,7 @@ impl<'a> Applying<'a> {
             MemberNode::Symlink { target } => self.symlink(path, target, attributes),
             MemberNode::HardLink { target } => self.hard_link(path, target, attributes),
             MemberNode::Fifo => self.special(path, FileType::Fifo, (0, 0), attributes),
-            MemberNode::Device { .. } if self.options.devices == Devices::Refuse => {
-                Err(ArchiveErrorKind::Device)
-            }
+            MemberNode::Device { .. } if options.devices == Devices::Refuse => Err(ArchiveErrorKind::Device),
             MemberNode::Device { is_block, major, minor } => {
                 let file_type = if *is_block { FileType::BlockDevice } else { FileType::CharacterDevice };
                 self.special(path, file_type, (*major, *minor), attributes)
@@ -217,16 +194,28 @@ impl<'a> Applying<'a> {
         Ok((parent, replaced))
     }
 
+    /// Returns where an entry is to be made.
+    fn place<'s>(&'s mut self, path: &'s CleanPath) -> Outcome<Place<'s>> {
+        let (dir, name) = path.split();
+        let form = self.options.form;
+        let (parent, replaced) = self.parent(dir)?;
+        Ok(Place { parent, name, form, replaced })
+    }
+
     fn directory(&mut self, path: &CleanPath, attributes: &Attributes) -> Outcome<()> {
         let (dir, name) = path.split();
+        let form = self.options.form;
         let (parent, replaced) = self.parent(dir)?;
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         let before = *replaced;
         let make = || fs::mkdirat(parent, name, Mode::RWXU);
         match make() {
             Ok(()) => (),
-            Err(Errno::EXIST) => match open_beneath(parent, name, flags) {
+            Err(Errno::EXIST) => match open_beneath(parent, name, flags, form) {
                 Ok(_) => (), // They merge.
+                Err(Errno::NOTDIR | Errno::LOOP) if form == Form::Tree => {
+                    return Err(ArchiveErrorKind::OntoFile);
+                }
                 Err(Errno::NOTDIR | Errno::LOOP) => {
                     remove_tree(parent, name).map_err(host("unlinkat"))?;
                     *replaced += 1;
@@ -236,7 +225,7 @@ impl<'a> Applying<'a> {
             },
             Err(errno) => return Err(host("mkdirat")(errno)),
         }
-        let handle = open_beneath(parent, name, flags).map_err(host("openat2"))?;
+        let handle = open_beneath(parent, name, flags, form).map_err(host("openat2"))?;
         let is_chain_good = *replaced == before;
         self.waiting.directory(path.as_bytes(), handle.as_fd(), Some(attributes))?;
         if is_chain_good {
@@ -250,12 +239,11 @@ impl<'a> Applying<'a> {
         if target.is_empty() {
             return Err(ArchiveErrorKind::LinkTarget(NameFault::Empty));
         }
-        let owners = self.options.owners;
-        let (dir, name) = path.split();
-        let (parent, replaced) = self.parent(dir)?;
-        node::make_over(parent, name, replaced, || fs::symlinkat(target, parent, name))?
-            .map_err(host("symlinkat"))?;
-        let refused = node::dress(Entry::At(parent, name), attributes, owners, false)?;
+        let options = self.options;
+        let mut place = self.place(path)?;
+        let parent = place.parent;
+        place.make(|name| fs::symlinkat(target, parent, name))?.map_err(host("symlinkat"))?;
+        let refused = node::dress(Entry::At(parent, place.name), attributes, options, false)?;
         self.applied.refused_xattrs += refused;
         self.applied.size_bytes += target.len() as u64;
         Ok(())
@@ -268,14 +256,13 @@ impl<'a> Applying<'a> {
         device: (u32, u32),
         attributes: &Attributes,
     ) -> Outcome<()> {
-        let ApplyOptions { owners, devices, .. } = self.options;
-        let (dir, name) = path.split();
-        let (parent, replaced) = self.parent(dir)?;
-        let make = || node::create_special(parent, name, file_type, device);
-        match node::make_over(parent, name, replaced, make)? {
+        let options = self.options;
+        let mut place = self.place(path)?;
+        let parent = place.parent;
+        match place.make(|name| node::create_special(parent, name, file_type, device))? {
             Ok(()) => (),
             Err(Errno::PERM) if file_type != FileType::Fifo => {
-                if *devices == Devices::Make {
+                if options.devices == Devices::Make {
                     return Err(ArchiveErrorKind::Device);
                 }
                 self.applied.skipped_devices += 1;
@@ -283,7 +270,7 @@ impl<'a> Applying<'a> {
             }
             Err(errno) => return Err(host("mknodat")(errno)),
         }
-        let refused = node::dress(Entry::At(parent, name), attributes, *owners, true)?;
+        let refused = node::dress(Entry::At(parent, place.name), attributes, options, true)?;
         self.applied.refused_xattrs += refused;
         Ok(())
     }
@@ -292,31 +279,33 @@ impl<'a> Applying<'a> {
         self.options.limits.check(Limited::LinkLen, raw_target.len() as u64)?;
         let target = name::link_path(raw_target, &self.options.limits)?;
         let (dir, name) = path.split();
-        match target.stands_for().map_err(ArchiveErrorKind::LinkTarget)? {
+        match target.stands_in(self.options.form).map_err(ArchiveErrorKind::LinkTarget)? {
             // One to itself is missing once it made way for itself.
             Stands::Plain => {
-                let root = self.parents.root();
+                let ground = self.parents.ground();
                 let (target_dir, target_name) = target.split();
-                let (parent, replaced) = self.parent(dir)?;
+                let place = self.place(path)?;
                 if target_dir == dir {
-                    link(parent, target_name, parent, name, replaced)?;
+                    let parent = place.parent;
+                    place.link(parent, target_name)?;
                 } else {
-                    let flags = OFlags::PATH | OFlags::DIRECTORY;
-                    let source = open_in_root(root, &OsString::from_vec(target_dir.to_vec()), flags);
+                    let source = ground.open(target_dir, OFlags::PATH | OFlags::DIRECTORY);
                     let source = source.map_err(|errno| match no_directory("openat2")(errno) {
                         ArchiveErrorKind::ParentNotDirectory => ArchiveErrorKind::LinkTargetMissing,
                         kind => kind,
                     })?;
-                    link(source.as_fd(), target_name, parent, name, replaced)?;
+                    place.link(source.as_fd(), target_name)?;
                 }
                 self.dress_link(dir, name, attributes)
             }
             Stands::PseudoLink(key) => {
+                let form = self.options.form;
                 let Self { parents, waiting, replaced, pseudo_links, .. } = self;
                 let parent =
                     parents.open_or_make(dir, |path, handle| waiting.directory(path, handle, None))?;
-                let len = pseudo_links
-                    .link(key, |kept, kept_name| link(kept, kept_name, parent, name, replaced))?;
+                let len = pseudo_links.link(key, |kept, kept_name| {
+                    Place { parent, name, form, replaced: &mut *replaced }.link(kept, kept_name)
+                })?;
                 self.applied.size_bytes += len;
                 Ok(())
             }
@@ -333,22 +322,22 @@ impl<'a> Applying<'a> {
         if !self.was_empty {
             return Ok(());
         }
-        let owners = self.options.owners;
+        let options = self.options;
         let (parent, _) = self.parent(dir)?;
         let entry = Entry::At(parent, name);
         let stat = entry.stat().map_err(host("newfstatat"))?;
         let is_symlink = FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
-        let refused = node::dress(entry, attributes, owners, !is_symlink)?;
+        let refused = node::dress(entry, attributes, options, !is_symlink)?;
         self.applied.refused_xattrs += refused;
         Ok(())
     }
 
     fn marker(&mut self, path: &CleanPath, victim: Option<&OsStr>) -> Outcome<()> {
-        let (dir, name) = path.split();
-        let (parent, replaced) = self.parent(dir)?;
+        let (dir, _) = path.split();
+        let mut place = self.place(path)?;
+        let parent = place.parent;
         // Of the same whiteout twice only the name counts, but its place may be taken by what is none.
-        node::make_over(parent, name, replaced, || node::create_marker(parent, name))?
-            .map_err(host("openat"))?;
+        place.make(|name| node::create_marker(parent, name))?.map_err(host("openat"))?;
         match victim {
             Some(victim) => self.waiting.whiteout(dir, victim),
             None => Ok(()),
@@ -364,49 +353,11 @@ impl<'a> Applying<'a> {
         self.applied.skipped_bookkeeping += 1;
         let MemberNode::File { len, .. } = member.node else { return Ok(()) };
         self.waiting.hold(key.len())?;
+        let form = self.options.form;
         let (parent, name) = self.pseudo_links.place(key, len)?;
-        let refused =
-            write_file(archive, parent, OsStr::new(&name), member, self.options.owners, &mut self.replaced)?;
+        let place = Place { parent, name: OsStr::new(&name), form, replaced: &mut self.replaced };
+        let refused = place.write_file(archive, member, self.options)?;
         self.applied.refused_xattrs += refused;
         Ok(())
-    }
-}
-
-/// Makes a file with its data and attributes, and returns how many of those were refused.
-fn write_file<R: Read>(
-    archive: &mut Members<'_, R>,
-    parent: BorrowedFd<'_>,
-    name: &OsStr,
-    member: &Member,
-    owners: Owners,
-    replaced: &mut u64,
-) -> Outcome<node::Refused> {
-    let MemberNode::File { len, extents } = &member.node else { return Ok(0) };
-    let file = node::make_over(parent, name, replaced, || node::create(parent, name))?;
-    let mut file = file.map_err(host("openat"))?;
-    node::write_data(&mut file, archive, *len, extents.as_deref())?;
-    let refused = node::dress(Entry::Open(file.as_fd()), &member.attributes, owners, true)?;
-    node::close(file).map_err(host("close"))?;
-    Ok(refused)
-}
-
-/// Makes `name` in `parent` a hard link to `source_name` in `source`.
-fn link(
-    source: BorrowedFd<'_>,
-    source_name: &OsStr,
-    parent: BorrowedFd<'_>,
-    name: &OsStr,
-    replaced: &mut u64,
-) -> Outcome<()> {
-    let make = || fs::linkat(source, source_name, parent, name, AtFlags::empty());
-    let is_directory = || {
-        let stat = Entry::At(source, source_name).stat();
-        stat.is_ok_and(|it| FileType::from_raw_mode(it.st_mode) == FileType::Directory)
-    };
-    match node::make_over(parent, name, replaced, make)? {
-        Ok(()) => Ok(()),
-        Err(Errno::NOENT) => Err(ArchiveErrorKind::LinkTargetMissing),
-        Err(Errno::PERM) if is_directory() => Err(ArchiveErrorKind::LinkTargetDirectory),
-        Err(errno) => Err(host("linkat")(errno)),
     }
 }

@@ -99,6 +99,12 @@ pub enum ArchiveErrorKind {
     /// A parent is no directory, or a symbolic link that leads nowhere.
     #[error("a parent is no directory")]
     ParentNotDirectory,
+    /// A directory is in the place of something else; see [`Form::Tree`](super::Form::Tree).
+    #[error("a directory is there, and only a directory can be copied onto it")]
+    OntoDirectory,
+    /// Something else is in the place of a directory; see [`Form::Tree`](super::Form::Tree).
+    #[error("what is there is no directory, and no directory can be copied onto it")]
+    OntoFile,
     /// A device node that may not be made; see [`Devices`](super::Devices).
     #[error("a device node, which is not allowed here")]
     Device,

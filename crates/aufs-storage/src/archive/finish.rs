@@ -9,20 +9,20 @@
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use aufs_host::entry::Entry;
 use aufs_union::names::{OPAQUE, whiteout_of};
 use rustix::fs::{self, AtFlags, FileType, OFlags};
 use rustix::io::Errno;
 
-use super::apply::Owners;
 use super::error::{Outcome, host};
+use super::form::Ground;
 use super::limits::{Limited, Limits};
 use super::members::Attributes;
 use super::name::join;
 use super::node::{self, Refused};
-use super::parents::{open_beneath, open_in_root};
+use super::options::{ApplyOptions, Owners};
+use super::parents::open_beneath;
 
 /// Permission bits of directories that the archive has no entry for, as Docker makes them.
 const IMPLIED_MODE: u32 = 0o755;
@@ -84,18 +84,18 @@ impl<'l> Waiting<'l> {
     /// Does all that waited; the path where it failed comes with an error.
     pub(crate) fn finish(
         self,
-        root: BorrowedFd<'_>,
-        owners: Owners,
+        ground: &Ground<'_>,
+        options: &ApplyOptions,
     ) -> Result<Refused, (Vec<u8>, super::ArchiveErrorKind)> {
         for (path, victim) in &self.whiteouts {
-            settle(root, path, victim).map_err(|kind| (join(path, victim), kind))?;
+            settle(ground, path, victim).map_err(|kind| (join(path, victim), kind))?;
         }
         let mut directories: Vec<_> = self.directories.into_iter().collect();
         // Those below come first, for who may not enter a directory any more once it has its mode.
         directories.sort_unstable_by(|a, b| b.1.path.cmp(&a.1.path));
         let mut refused = 0;
         for (identity, directory) in directories {
-            refused += dress(root, identity, &directory, owners).map_err(|kind| (directory.path, kind))?;
+            refused += dress(ground, identity, &directory, options).map_err(|kind| (directory.path, kind))?;
         }
         Ok(refused)
     }
@@ -107,9 +107,9 @@ fn is_gone(errno: Errno) -> bool {
 }
 
 /// Decides between a whiteout and an entry of the name that it hides.
-fn settle(root: BorrowedFd<'_>, path: &[u8], victim: &OsStr) -> Outcome<()> {
+fn settle(ground: &Ground<'_>, path: &[u8], victim: &OsStr) -> Outcome<()> {
     let flags = OFlags::PATH | OFlags::DIRECTORY;
-    let parent = match open_in_root(root, OsStr::from_bytes(path), flags) {
+    let parent = match ground.open(path, flags) {
         Err(errno) if is_gone(errno) => return Ok(()),
         other => other.map_err(host("openat2"))?,
     };
@@ -118,7 +118,7 @@ fn settle(root: BorrowedFd<'_>, path: &[u8], victim: &OsStr) -> Outcome<()> {
         other => other.map_err(host("newfstatat"))?,
     };
     if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-        let directory = open_beneath(&parent, victim, flags).map_err(host("openat2"))?;
+        let directory = open_beneath(&parent, victim, flags, ground.form).map_err(host("openat2"))?;
         match node::create_marker(directory.as_fd(), OsStr::new(OPAQUE)) {
             Ok(()) | Err(Errno::EXIST) => (),
             Err(errno) => return Err(host("openat")(errno)),
@@ -132,15 +132,14 @@ fn settle(root: BorrowedFd<'_>, path: &[u8], victim: &OsStr) -> Outcome<()> {
 
 /// Gives a directory its attributes, if it is still there.
 fn dress(
-    root: BorrowedFd<'_>,
+    ground: &Ground<'_>,
     identity: (u64, u64),
     directory: &Directory,
-    owners: Owners,
+    options: &ApplyOptions,
 ) -> Outcome<Refused> {
-    let path = OsString::from_vec(directory.path.clone());
-    let flags = OFlags::DIRECTORY | OFlags::RDONLY;
-    let (handle, is_open) = match open_in_root(root, &path, flags) {
-        Err(Errno::ACCESS) => (open_in_root(root, &path, OFlags::DIRECTORY | OFlags::PATH), false),
+    let path = &directory.path;
+    let (handle, is_open) = match ground.open(path, OFlags::DIRECTORY | OFlags::RDONLY) {
+        Err(Errno::ACCESS) => (ground.open(path, OFlags::DIRECTORY | OFlags::PATH), false),
         other => (other, true),
     };
     let handle = match handle {
@@ -153,7 +152,12 @@ fn dress(
     }
     let entry = if is_open { Entry::Open(handle.as_fd()) } else { Entry::Held(handle.as_fd()) };
     match &directory.attributes {
-        Some(attributes) => node::dress(entry, attributes, owners, true),
-        None => entry.chmod(IMPLIED_MODE).map_err(host("fchmod")).map(|()| 0),
+        Some(attributes) => node::dress(entry, attributes, options, true),
+        None => {
+            if let Owners::Given { uid, gid } = options.owners {
+                entry.chown(Some(uid), Some(gid)).map_err(host("fchown"))?;
+            }
+            entry.chmod(IMPLIED_MODE).map_err(host("fchmod")).map(|()| 0)
+        }
     }
 }

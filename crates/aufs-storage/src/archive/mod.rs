@@ -6,8 +6,8 @@
 //! layer may cost is bounded by [`Limits`].
 //!
 //! The way of an entry: `members` frames the archive and merges extended headers (`pax`, `sparse`) into one member;
-//! `name` says what its path stands for; `apply` makes it with `node` in the directory that `parents` found; `finish`
-//! does at the end what must come last. `pack` goes the other way, through `write`.
+//! `name` says what its path stands for; `apply` makes it with `node` in the directory that `parents` found, and `place` gives
+//! it its name; `finish` does at the end what must come last. `pack` goes the other way, through `write`.
 //!
 //! ```
 //! use std::fs::File;
@@ -34,25 +34,36 @@ mod apply;
 mod compressed;
 mod error;
 mod finish;
+mod form;
 pub(crate) mod header;
+mod holes;
+mod kept_xattrs;
 mod limits;
 mod members;
 pub(crate) mod name;
 mod node;
 mod numbers;
+mod options;
 mod pack;
 mod parents;
 pub(crate) mod pax;
+mod place;
 mod pseudo_links;
 mod sparse;
 mod write;
 
-pub use apply::{Applied, ApplyOptions, Devices, Owners, apply};
+pub use apply::{Applied, apply};
 pub use compressed::{CompressionError, CompressionLimits, Decompressed, open_compressed};
 pub use error::{ArchiveError, ArchiveErrorKind, HeaderFault, PaxFault, SparseFault};
+pub use form::Form;
 pub use limits::{Limited, Limits};
 pub use name::NameFault;
-pub use pack::{KeptXattrs, PackOptions, Packed, pack, pack_changes};
+pub use options::{ApplyOptions, Devices, Holes, KeptXattrs, Owners, PackOptions, Privileges};
+pub use pack::{Packed, pack, pack_changes};
 
-pub(crate) use pack::kept_xattrs;
-pub(crate) use parents::open_beneath;
+pub(crate) use apply::apply_in;
+pub(crate) use form::Ground;
+pub(crate) use kept_xattrs::kept_xattrs;
+pub(crate) use name::join_bytes;
+pub(crate) use pack::pack_entry;
+pub(crate) use parents::{open_beneath, open_in_root};

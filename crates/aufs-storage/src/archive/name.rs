@@ -13,12 +13,13 @@
 //! Paths are cleaned as Docker does it: a leading `/` and `./` say nothing, and `a/../b` is `b`. What would lead
 //! above the branch is refused.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use aufs_union::names::{BranchName, PSEUDO_LINKS};
 
 use super::error::{ArchiveErrorKind, Outcome};
+use super::form::Form;
 use super::limits::{Limited, Limits};
 
 /// Longest name of one entry, in bytes.
@@ -29,6 +30,12 @@ const NAME_LEN_MAX: usize = 255;
 /// Returns the path of `name` in the directory at `path`, which is empty for the branch itself.
 pub(crate) fn join(path: &[u8], name: &OsStr) -> Vec<u8> {
     if path.is_empty() { name.as_bytes().to_vec() } else { [path, b"/", name.as_bytes()].concat() }
+}
+
+/// Joins two paths, each of which may be empty.
+pub(crate) fn join_bytes(path: &[u8], below: &[u8]) -> OsString {
+    let slash: &[u8] = if path.is_empty() || below.is_empty() { b"" } else { b"/" };
+    OsString::from_vec([path, slash, below].concat())
 }
 
 /// Why a path cannot be one of a layer.
@@ -50,6 +57,9 @@ pub enum NameFault {
     /// It lies below a whiteout or an opaque marker, which are no directories.
     #[error("lies below a whiteout")]
     BelowWhiteout,
+    /// A name in it begins with `.wh.`, which a union keeps for itself; see [`Form::Tree`].
+    #[error("has a name that begins with .wh., which unions keep for whiteouts")]
+    Reserved,
     /// It is empty.
     #[error("is empty")]
     Empty,
@@ -155,6 +165,20 @@ impl CleanPath {
     }
 }
 
+impl CleanPath {
+    /// Says what the path stands for in a directory of this form.
+    pub(crate) fn stands_in(&self, form: Form) -> Result<Stands<'_>, NameFault> {
+        if form == Form::Branch {
+            return self.stands_for();
+        }
+        let is_plain = |name: &[u8]| matches!(BranchName::of(OsStr::from_bytes(name)), BranchName::Plain(_));
+        if !self.0.split(|byte| *byte == b'/').all(is_plain) {
+            return Err(NameFault::Reserved);
+        }
+        Ok(if self.0.is_empty() { Stands::Root } else { Stands::Plain })
+    }
+}
+
 /// Cleans the path of an entry.
 pub(crate) fn entry_path(raw: &[u8], limits: &Limits) -> Outcome<CleanPath> {
     limits.check(Limited::PathLen, raw.len() as u64)?;
@@ -212,6 +236,23 @@ mod tests {
         assert_eq!(clean(&"a/../".repeat(100)), Err("more than 300 bytes of a path".to_owned()));
         assert_eq!(clean(&"n".repeat(256)), Err("its path has a name of more than 255 bytes".to_owned()));
         assert_eq!(clean(&"n".repeat(255)), Ok("n".repeat(255)));
+    }
+
+    #[test]
+    fn a_tree_takes_no_name_that_unions_keep() {
+        for (path, expected) in [
+            ("", Ok(Stands::Root)),
+            ("a/b", Ok(Stands::Plain)),
+            ("a.wh.b", Ok(Stands::Plain)),
+            (".wh", Ok(Stands::Plain)),
+            (".wh.a", Err(NameFault::Reserved)),
+            ("a/.wh.", Err(NameFault::Reserved)),
+            (".wh.a/b", Err(NameFault::Reserved)),
+            ("a/.wh..wh..opq", Err(NameFault::Reserved)),
+            (".wh..wh.plnk/1.2", Err(NameFault::Reserved)),
+        ] {
+            assert_eq!(CleanPath(path.as_bytes().to_vec()).stands_in(Form::Tree), expected, "{path}");
+        }
     }
 
     #[test]

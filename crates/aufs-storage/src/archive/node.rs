@@ -9,19 +9,21 @@ use std::os::fd::{BorrowedFd, IntoRawFd};
 use std::os::unix::ffi::OsStrExt;
 
 use aufs_host::entry::Entry;
-use aufs_host::remove::remove_tree;
 use aufs_host::{errno_of, xattr};
 use rustix::fs::{self, FileType, Mode, OFlags, SeekFrom, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
 
-use super::apply::Owners;
 use super::error::{ArchiveErrorKind, Outcome, host};
 use super::members::{Attributes, Members};
 use super::numbers::Time;
+use super::options::{ApplyOptions, Owners, Privileges};
 use super::sparse::Extent;
 
 /// Permission bits of whiteouts and opaque markers, as kernel aufs makes them.
 const MARKER_MODE: Mode = Mode::RUSR.union(Mode::RGRP).union(Mode::ROTH);
+
+/// The bits that make a program run as its owner or group.
+const SET_ID: u32 = 0o6000;
 
 /// Flags with which files come to be: never through a link, never over what is there.
 const NEW: OFlags =
@@ -56,7 +58,7 @@ pub(crate) fn close(file: impl IntoRawFd) -> Result<(), Errno> {
 
 /// Writes the data of the current member of `archive` to `file`, and leaves holes between `extents`.
 pub(crate) fn write_data<R: Read>(
-    file: &mut File,
+    file: &File,
     archive: &mut Members<'_, R>,
     len: u64,
     extents: Option<&[Extent]>,
@@ -64,16 +66,16 @@ pub(crate) fn write_data<R: Read>(
     let Some(extents) = extents else {
         return write_run(file, archive, len);
     };
-    fs::ftruncate(&*file, len).map_err(host("ftruncate"))?;
+    fs::ftruncate(file, len).map_err(host("ftruncate"))?;
     for extent in extents {
-        fs::seek(&*file, SeekFrom::Start(extent.offset)).map_err(host("lseek"))?;
+        fs::seek(file, SeekFrom::Start(extent.offset)).map_err(host("lseek"))?;
         write_run(file, archive, extent.len)?;
     }
     Ok(())
 }
 
 /// Writes the next `len` bytes at the place where the file is.
-fn write_run<R: Read>(file: &mut File, archive: &mut Members<'_, R>, mut len: u64) -> Outcome<()> {
+fn write_run<R: Read>(mut file: &File, archive: &mut Members<'_, R>, mut len: u64) -> Outcome<()> {
     while 0 < len {
         let chunk = archive.chunk()?;
         let count = chunk.len().min(usize::try_from(len).unwrap_or(usize::MAX));
@@ -97,15 +99,21 @@ pub(crate) type Refused = u64;
 pub(crate) fn dress(
     entry: Entry<'_>,
     attributes: &Attributes,
-    owners: Owners,
+    options: &ApplyOptions,
     has_mode: bool,
 ) -> Outcome<Refused> {
-    if owners == Owners::Archive {
-        entry.chown(Some(attributes.uid), Some(attributes.gid)).map_err(host("fchownat"))?;
+    let owner = match options.owners {
+        Owners::Archive => Some((attributes.uid, attributes.gid)),
+        Owners::Given { uid, gid } => Some((uid, gid)),
+        Owners::Caller => None,
+    };
+    if let Some((uid, gid)) = owner {
+        entry.chown(Some(uid), Some(gid)).map_err(host("fchownat"))?;
     }
-    let refused = set_xattrs(entry, &attributes.xattrs)?;
+    let refused = set_xattrs(entry, &attributes.xattrs, options.privileges)?;
     if has_mode {
-        entry.chmod(attributes.mode).map_err(host("fchmodat2"))?;
+        let kept = if options.privileges == Privileges::Drop { !SET_ID } else { !0 };
+        entry.chmod(attributes.mode & kept).map_err(host("fchmodat2"))?;
     }
     entry.set_times(&times(attributes)).map_err(host("utimensat"))?;
     Ok(refused)
@@ -115,13 +123,18 @@ pub(crate) fn dress(
 ///
 /// Docker goes on where a file system has no attributes or a container may not set one, and so do we. The label of
 /// SELinux is the host's.
-pub(crate) fn set_xattrs(entry: Entry<'_>, xattrs: &[(Vec<u8>, Vec<u8>)]) -> Outcome<Refused> {
+fn set_xattrs(entry: Entry<'_>, xattrs: &[(Vec<u8>, Vec<u8>)], privileges: Privileges) -> Outcome<Refused> {
     let mut refused = 0;
-    for (name, value) in xattrs.iter().filter(|it| it.0 != b"security.selinux") {
-        match xattr::set(entry, OsStr::from_bytes(name), value, XattrFlags::empty()) {
+    for (name, value) in xattrs {
+        let name = OsStr::from_bytes(name);
+        let is_dropped = privileges == Privileges::Drop && xattr::in_namespace(name, "security.");
+        if is_dropped || name == "security.selinux" {
+            continue;
+        }
+        match xattr::set(entry, name, value, XattrFlags::empty()) {
             Ok(()) => (),
             Err(errno @ (Errno::OPNOTSUPP | Errno::PERM)) => {
-                tracing::debug!(name = ?OsStr::from_bytes(name), %errno, "the host refused an attribute");
+                tracing::debug!(?name, %errno, "the host refused an attribute");
                 refused += 1;
             }
             Err(errno) => return Err(host("setxattr")(errno)),
@@ -138,21 +151,4 @@ fn times(attributes: &Attributes) -> Timestamps {
 
 fn timespec(time: Time) -> Timespec {
     Timespec { tv_sec: time.seconds, tv_nsec: time.nanoseconds.into() }
-}
-
-/// Makes an entry by `make`; what is in its way goes first, which `replaced` counts.
-pub(crate) fn make_over<T>(
-    parent: BorrowedFd<'_>,
-    name: &OsStr,
-    replaced: &mut u64,
-    mut make: impl FnMut() -> Result<T, Errno>,
-) -> Outcome<Result<T, Errno>> {
-    match make() {
-        Err(Errno::EXIST) => {
-            remove_tree(parent, name).map_err(host("unlinkat"))?;
-            *replaced += 1;
-            Ok(make())
-        }
-        other => Ok(other),
-    }
 }

@@ -9,16 +9,21 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::vec;
 
 use aufs_host::entry::Entry as HostEntry;
-use aufs_host::{errno_of, listing, xattr};
+use aufs_host::{errno_of, listing};
 use aufs_union::names::{BranchName, whiteout_of};
-use rustix::fs::{self, FileType, OFlags, Stat};
-use rustix::io::{self, Errno};
+use rustix::fs::{self, FileType, OFlags, SeekFrom, Stat};
+use rustix::io::Errno;
 use tar::EntryType;
 
 use super::error::{ArchiveError, ArchiveErrorKind, Outcome, host};
+use super::form::Form;
+use super::holes;
+use super::kept_xattrs::{Attribute, kept_xattrs};
 use super::name::join;
+use super::options::{Holes, PackOptions};
 use super::parents::open_beneath;
-use super::write::{Entry, Writer};
+use super::sparse::{self, Extent};
+use super::write::{Entry, Writer, entry_of, marker};
 use crate::changes::{Change, ChangeKind};
 
 /// How much of a file is read at once.
@@ -26,29 +31,6 @@ const BUFFER_LEN_BYTES: usize = 512 << 10;
 
 /// How many handles on directories are kept on the way down.
 const KEPT_MAX: usize = 32;
-
-/// Attribute that makes a program's file give it capabilities, and length of its second revision in bytes.
-///
-/// Source: `include/uapi/linux/capability.h`.
-const CAPABILITY: &str = "security.capability";
-const CAPABILITY_2_LEN_BYTES: usize = 20;
-
-/// How [`pack`] packs.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct PackOptions {
-    /// Which extended attributes come along.
-    pub xattrs: KeptXattrs,
-}
-
-/// Which extended attributes of files and directories come along; the others are this host's own affair.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum KeptXattrs {
-    /// `security.capability` alone, as Docker and containerd do.
-    Capability,
-    /// Also `security.ima` and `user.*`, less `user.overlay.*`, as containers/storage does.
-    #[default]
-    User,
-}
 
 /// What [`pack`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -77,9 +59,9 @@ pub struct Packed {
 /// The first thing that cannot be read, so that no layer is shorter than its branch; the archive is then incomplete and
 /// has no end. What vanishes meanwhile is not in the layer.
 pub fn pack(root: BorrowedFd<'_>, out: impl Write, options: &PackOptions) -> Result<Packed, ArchiveError> {
-    let mut packing = Packing::new(root, out, options);
+    let mut packing = Packing::new(root, b"", out, options);
     packing.all()?;
-    packing.end()
+    packing.finish()
 }
 
 /// Packs what `changes` tell of the tree `root`, as [`pack`] does a branch: what they delete becomes whiteouts.
@@ -93,7 +75,7 @@ pub fn pack_changes(
     out: impl Write,
     options: &PackOptions,
 ) -> Result<Packed, ArchiveError> {
-    let mut packing = Packing::new(root, out, options);
+    let mut packing = Packing::new(root, b"", out, options);
     // A directory comes before what is in it, and of that whiteouts come first, as the OCI wants it.
     let mut changes: Vec<&Change> = changes.iter().collect();
     changes.sort_by_key(|it| {
@@ -103,11 +85,37 @@ pub fn pack_changes(
     for change in changes {
         packing.change(change).map_err(|kind| kind.during("pack", change.path.clone()))?;
     }
-    packing.end()
+    packing.finish()
+}
+
+/// Packs the entry that `handle` holds, an `O_PATH` one, under the path `name`, a directory with all that it holds.
+///
+/// Without a name a directory is called `./`, and what it holds by its names.
+///
+/// # Errors
+///
+/// As [`pack`].
+pub(crate) fn pack_entry(
+    handle: BorrowedFd<'_>,
+    name: &[u8],
+    out: impl Write,
+    options: &PackOptions,
+) -> Result<Packed, ArchiveError> {
+    let mut packing = Packing::new(handle, name, out, options);
+    let top = packing.top().map_err(|kind| kind.during("pack", path_of(name)))?;
+    if top == FileType::Directory {
+        packing.all()?;
+    }
+    packing.finish()
+}
+
+fn path_of(path: &[u8]) -> OsString {
+    OsString::from_vec(path.to_vec())
 }
 
 /// A directory on the way down.
 struct Level {
+    /// In the archive.
     path: Vec<u8>,
     handle: Option<OwnedFd>,
     names: vec::IntoIter<OsString>,
@@ -115,6 +123,8 @@ struct Level {
 
 struct Packing<'a, W> {
     root: BorrowedFd<'a>,
+    /// What the root is called in the archive; empty where only what it holds has names.
+    name: &'a [u8],
     options: &'a PackOptions,
     writer: Writer<W>,
     /// First path of each file with several names.
@@ -124,13 +134,19 @@ struct Packing<'a, W> {
 }
 
 impl<'a, W: Write> Packing<'a, W> {
-    fn new(root: BorrowedFd<'a>, out: W, options: &'a PackOptions) -> Self {
-        let writer = Writer::new(out);
-        let buffer = vec![0; BUFFER_LEN_BYTES];
-        Self { root, options, writer, links: HashMap::new(), packed: Packed::default(), buffer }
+    fn new(root: BorrowedFd<'a>, name: &'a [u8], out: W, options: &'a PackOptions) -> Self {
+        Self {
+            root,
+            name,
+            options,
+            writer: Writer::new(out),
+            links: HashMap::new(),
+            packed: Packed::default(),
+            buffer: vec![0; BUFFER_LEN_BYTES],
+        }
     }
 
-    fn end(mut self) -> Result<Packed, ArchiveError> {
+    fn finish(mut self) -> Result<Packed, ArchiveError> {
         self.writer.end().map_err(|error| ArchiveErrorKind::Write(error).during("pack", ""))?;
         Ok(Packed { archive_bytes: self.writer.count, ..self.packed })
     }
@@ -145,14 +161,28 @@ impl<'a, W: Write> Packing<'a, W> {
         self.entry(&mut level, name, &join(path, name)).map(drop)
     }
 
+    /// Writes the entry of the root itself.
+    fn top(&mut self) -> Outcome<FileType> {
+        let entry = HostEntry::Held(self.root);
+        let file_type = FileType::from_raw_mode(entry.stat().map_err(host("fstat"))?.st_mode);
+        match file_type {
+            FileType::Directory => {
+                let path = if self.name.is_empty() { b"." } else { self.name };
+                self.directory(self.root, OsStr::new(""), path).map(drop)?;
+            }
+            _ => self.other(entry, self.name)?,
+        }
+        Ok(file_type)
+    }
+
     fn all(&mut self) -> Result<(), ArchiveError> {
         let during = |path: &[u8]| {
-            let path = OsString::from_vec(path.to_vec());
+            let path = path_of(path);
             move |kind: ArchiveErrorKind| kind.during("pack", path)
         };
-        let top = open_beneath(self.root, OsStr::new(""), OFlags::RDONLY | OFlags::DIRECTORY);
-        let top = top.map_err(host("openat2")).and_then(|handle| self.level(Vec::new(), handle));
-        let mut levels = vec![top.map_err(during(b""))?];
+        let top = self.open(self.root, OsStr::new(""));
+        let top = top.and_then(|handle| self.level(self.name.to_vec(), handle));
+        let mut levels = vec![top.map_err(during(self.name))?];
         while let Some(level) = levels.last_mut() {
             let Some(name) = level.names.next() else {
                 levels.pop();
@@ -172,13 +202,27 @@ impl<'a, W: Write> Packing<'a, W> {
         Ok(())
     }
 
+    /// Opens a directory to read it.
+    fn open(&self, dir: BorrowedFd<'_>, path: &OsStr) -> Outcome<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        open_beneath(dir, path, flags, self.options.form).map_err(host("openat2"))
+    }
+
+    /// What a name stands for: in a tree, always itself.
+    fn kind_of<'n>(&self, name: &'n OsStr) -> BranchName<'n> {
+        match self.options.form {
+            Form::Branch => BranchName::of(name),
+            Form::Tree => BranchName::Plain(name),
+        }
+    }
+
     /// Lists a directory: names in order, markers first.
     fn level(&mut self, path: Vec<u8>, handle: OwnedFd) -> Outcome<Level> {
         let names = listing::read(&handle, |entry| entry.name.to_owned()).map_err(host("getdents64"))?;
         let names: BTreeSet<OsString> = names.into_iter().collect();
         let (mut markers, mut others) = (Vec::new(), Vec::new());
         for name in &names {
-            let is_kept = match BranchName::of(name) {
+            let is_kept = match self.kind_of(name) {
                 BranchName::Plain(_) => {
                     others.push(name.clone());
                     continue;
@@ -202,8 +246,10 @@ impl<'a, W: Write> Packing<'a, W> {
         let handle = match level.handle.take() {
             Some(handle) => handle,
             None => {
-                let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-                open_beneath(self.root, OsStr::from_bytes(&level.path), flags).map_err(host("openat2"))?
+                // The name is the archive's; below it paths are those of the root.
+                let below = level.path.get(self.name.len()..).unwrap_or_default();
+                let below = below.strip_prefix(b"/").unwrap_or(below);
+                self.open(self.root, OsStr::from_bytes(below))?
             }
         };
         let outcome = self.entry_of(handle.as_fd(), name, path);
@@ -218,25 +264,34 @@ impl<'a, W: Write> Packing<'a, W> {
     }
 
     fn entry_of(&mut self, parent: BorrowedFd<'_>, name: &OsStr, path: &[u8]) -> Outcome<Option<OwnedFd>> {
-        if !matches!(BranchName::of(name), BranchName::Plain(_)) {
+        if !matches!(self.kind_of(name), BranchName::Plain(_)) {
             return self.header(&marker(path)).map(|()| None);
         }
-        let stat = HostEntry::At(parent, name).stat().map_err(host("newfstatat"))?;
+        let entry = HostEntry::At(parent, name);
+        let stat = entry.stat().map_err(host("newfstatat"))?;
         match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => self.file(parent, name, path).map(|()| None),
             FileType::Directory => self.directory(parent, name, path).map(Some),
+            _ => self.other(entry, path).map(|()| None),
+        }
+    }
+
+    /// Writes an entry that is no directory.
+    fn other(&mut self, entry: HostEntry<'_>, path: &[u8]) -> Outcome<()> {
+        let stat = entry.stat().map_err(host("newfstatat"))?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => self.file(entry, path),
             FileType::Symlink => {
-                let target = HostEntry::At(parent, name).read_link().map_err(host("readlinkat"))?;
-                self.node(path, &stat, EntryType::Symlink, target.as_bytes()).map(|()| None)
+                let target = entry.read_link().map_err(host("readlinkat"))?;
+                self.node(path, &stat, EntryType::Symlink, target.as_bytes())
             }
-            FileType::Fifo => self.node(path, &stat, EntryType::Fifo, b"").map(|()| None),
-            FileType::CharacterDevice => self.node(path, &stat, EntryType::Char, b"").map(|()| None),
-            FileType::BlockDevice => self.node(path, &stat, EntryType::Block, b"").map(|()| None),
+            FileType::Fifo => self.node(path, &stat, EntryType::Fifo, b""),
+            FileType::CharacterDevice => self.node(path, &stat, EntryType::Char, b""),
+            FileType::BlockDevice => self.node(path, &stat, EntryType::Block, b""),
             FileType::Socket => {
                 self.packed.skipped_sockets += 1;
-                Ok(None)
+                Ok(())
             }
-            FileType::Unknown => Err(ArchiveErrorKind::Type(0)),
+            FileType::Directory | FileType::Unknown => Err(ArchiveErrorKind::Changed),
         }
     }
 
@@ -258,8 +313,7 @@ impl<'a, W: Write> Packing<'a, W> {
     }
 
     fn directory(&mut self, parent: BorrowedFd<'_>, name: &OsStr, path: &[u8]) -> Outcome<OwnedFd> {
-        let handle =
-            open_beneath(parent, name, OFlags::RDONLY | OFlags::DIRECTORY).map_err(host("openat2"))?;
+        let handle = self.open(parent, name)?;
         let stat = fs::fstat(&handle).map_err(host("fstat"))?;
         let xattrs = self.xattrs(handle.as_fd())?;
         let path = [path, b"/"].concat();
@@ -267,11 +321,11 @@ impl<'a, W: Write> Packing<'a, W> {
         Ok(handle)
     }
 
-    fn file(&mut self, parent: BorrowedFd<'_>, name: &OsStr, path: &[u8]) -> Outcome<()> {
+    fn file(&mut self, entry: HostEntry<'_>, path: &[u8]) -> Outcome<()> {
         // Without NONBLOCK a FIFO that took the file's place would never open.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK;
-        let file = match HostEntry::At(parent, name).open(flags | OFlags::NOATIME) {
-            Err(Errno::PERM) => HostEntry::At(parent, name).open(flags),
+        let file = match entry.open(flags | OFlags::NOATIME) {
+            Err(Errno::PERM) => entry.open(flags),
             other => other,
         };
         let mut file = file.map_err(host("openat"))?;
@@ -284,8 +338,26 @@ impl<'a, W: Write> Packing<'a, W> {
         }
         let xattrs = self.xattrs(file.as_fd())?;
         let size = stat.st_size.cast_unsigned();
-        self.header(&Entry { size, ..entry_of(path, &stat, &xattrs) })?;
-        self.data(&mut file, size)
+        let extents = if self.options.holes == Holes::Mapped { holes::data_of(&file, size)? } else { None };
+        let Some(extents) = extents else {
+            self.header(&Entry { size, ..entry_of(path, &stat, &xattrs) })?;
+            self.data(&mut file, size)?;
+            return self.writer.pad().map_err(ArchiveErrorKind::Write);
+        };
+        let map = sparse::print_map(&extents);
+        let stored = map.len() as u64 + extents.iter().map(|it| it.len).sum::<u64>();
+        let sparse_len = Some(size);
+        self.header(&Entry { size: stored, sparse_len, ..entry_of(path, &stat, &xattrs) })?;
+        self.writer.bytes(&map).map_err(ArchiveErrorKind::Write)?;
+        for Extent { offset, len } in extents {
+            fs::seek(&file, SeekFrom::Start(offset)).map_err(host("lseek"))?;
+            self.data(&mut file, len)?;
+        }
+        self.writer.pad().map_err(ArchiveErrorKind::Write)
+    }
+
+    fn xattrs(&self, file: BorrowedFd<'_>) -> Outcome<Vec<Attribute>> {
+        kept_xattrs(HostEntry::Open(file), self.options.xattrs).map_err(host("flistxattr"))
     }
 
     /// Writes a hard link where the file has been written under another name.
@@ -302,7 +374,7 @@ impl<'a, W: Write> Packing<'a, W> {
         Ok(true)
     }
 
-    /// Writes the first `left` bytes of a file; one that has become shorter is an error.
+    /// Writes the next `left` bytes of a file; one that has become shorter is an error.
     fn data(&mut self, file: &mut File, mut left: u64) -> Outcome<()> {
         while 0 < left {
             let room = self.buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
@@ -316,114 +388,6 @@ impl<'a, W: Write> Packing<'a, W> {
             self.writer.bytes(&self.buffer[..count]).map_err(ArchiveErrorKind::Write)?;
             left -= count as u64;
         }
-        self.writer.pad().map_err(ArchiveErrorKind::Write)
-    }
-
-    fn xattrs(&self, file: BorrowedFd<'_>) -> Outcome<Vec<Attribute>> {
-        kept_xattrs(HostEntry::Open(file), self.options.xattrs).map_err(host("flistxattr"))
-    }
-}
-
-/// Name and value of an extended attribute.
-type Attribute = (Vec<u8>, Vec<u8>);
-
-/// Reads the attributes that come along, sorted by name.
-pub(crate) fn kept_xattrs(entry: HostEntry<'_>, kept: KeptXattrs) -> io::Result<Vec<Attribute>> {
-    let names = match xattr::list(entry) {
-        Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
-        other => other?,
-    };
-    let mut found = Vec::new();
-    for name in names.iter().filter(|it| is_kept(it, kept)) {
-        let Some(mut value) = xattr::get(entry, name)? else { continue };
-        if name == CAPABILITY {
-            make_portable(&mut value);
-        }
-        found.push((name.as_bytes().to_vec(), value));
-    }
-    found.sort();
-    Ok(found)
-}
-
-fn is_kept(name: &OsStr, kept: KeptXattrs) -> bool {
-    let is_users = || xattr::in_namespace(name, "user.") && !xattr::in_namespace(name, "user.overlay.");
-    name == CAPABILITY || (kept == KeptXattrs::User && (name == "security.ima" || is_users()))
-}
-
-/// Takes the user namespace out of a capability, which it holds for on this host alone.
-fn make_portable(value: &mut Vec<u8>) {
-    // Little-endian, the revision in the highest byte.
-    if let Some(revision) = value.get_mut(3)
-        && *revision == 3
-    {
-        *revision = 2;
-        value.truncate(CAPABILITY_2_LEN_BYTES);
-    }
-}
-
-/// A marker: its name says all there is to know.
-fn marker(path: &[u8]) -> Entry<'_> {
-    Entry {
-        path,
-        kind: EntryType::Regular,
-        link: b"",
-        mode: 0o444,
-        uid: 0,
-        gid: 0,
-        size: 0,
-        mtime: 0,
-        device: (0, 0),
-        xattrs: &[],
-    }
-}
-
-fn entry_of<'a>(path: &'a [u8], stat: &Stat, xattrs: &'a [Attribute]) -> Entry<'a> {
-    Entry {
-        path,
-        kind: EntryType::Regular,
-        link: b"",
-        mode: stat.st_mode & 0o7777,
-        uid: stat.st_uid,
-        gid: stat.st_gid,
-        size: 0,
-        mtime: stat.st_mtime,
-        device: (0, 0),
-        xattrs,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn attributes_of_the_host_stay_behind() {
-        use KeptXattrs::{Capability, User};
-        for (name, by_docker, by_default) in [
-            ("security.capability", true, true),
-            ("security.ima", false, true),
-            ("security.selinux", false, false),
-            ("user.note", false, true),
-            ("user.overlay.opaque", false, false),
-            ("trusted.overlay.opaque", false, false),
-            ("system.posix_acl_access", false, false),
-        ] {
-            let kept = [Capability, User].map(|it| is_kept(OsStr::new(name), it));
-            assert_eq!(kept, [by_docker, by_default], "{name}");
-        }
-    }
-
-    #[test]
-    fn capabilities_lose_the_user_namespace() {
-        let body = [7; 16];
-        let mut third = [&[1, 0, 0, 3][..], &body, &1000_u32.to_le_bytes()].concat();
-        let second = [&[1, 0, 0, 2][..], &body].concat();
-        make_portable(&mut third);
-        assert_eq!(third, second);
-        make_portable(&mut third);
-        assert_eq!(third, second);
-        let mut odd = vec![1];
-        make_portable(&mut odd);
-        assert_eq!(odd, [1]);
+        Ok(())
     }
 }

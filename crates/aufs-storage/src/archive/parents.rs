@@ -12,6 +12,7 @@ use rustix::fs::{self, Mode, OFlags, ResolveFlags};
 use rustix::io::{self, Errno};
 
 use super::error::{ArchiveErrorKind, Outcome, host};
+use super::form::{Form, Ground};
 
 /// How many handles are kept at the lower end of the chain: more than directories are nested, but for attacks.
 const KEPT_MAX: usize = 32;
@@ -23,23 +24,32 @@ const TRIES_MAX: usize = 100;
 ///
 /// # Errors
 ///
-/// `ELOOP` at a symbolic link, `EXDEV` at a mount; else what `openat2(2)` reports.
-pub(crate) fn open_beneath(dir: impl AsFd, path: &OsStr, flags: OFlags) -> io::Result<OwnedFd> {
-    open_resolved(dir, path, flags, ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
+/// `ELOOP` at a symbolic link, `EXDEV` at a mount in a branch; else what `openat2(2)` reports.
+pub(crate) fn open_beneath(dir: impl AsFd, path: &OsStr, flags: OFlags, form: Form) -> io::Result<OwnedFd> {
+    open_resolved(dir, path, flags, form, ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
 }
 
 /// Opens `path` as a process would whose root is `root`.
 ///
 /// # Errors
 ///
-/// `EXDEV` at a mount; else what `openat2(2)` reports.
-pub(crate) fn open_in_root(root: impl AsFd, path: &OsStr, flags: OFlags) -> io::Result<OwnedFd> {
-    open_resolved(root, path, flags, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+/// `EXDEV` at a mount in a branch; else what `openat2(2)` reports.
+pub(crate) fn open_in_root(root: impl AsFd, path: &OsStr, flags: OFlags, form: Form) -> io::Result<OwnedFd> {
+    open_resolved(root, path, flags, form, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
 }
 
-fn open_resolved(dir: impl AsFd, path: &OsStr, flags: OFlags, resolve: ResolveFlags) -> io::Result<OwnedFd> {
-    // A layer lies on one file system; what is mounted in it by accident is none of its business.
-    let resolve = resolve | ResolveFlags::NO_XDEV;
+fn open_resolved(
+    dir: impl AsFd,
+    path: &OsStr,
+    flags: OFlags,
+    form: Form,
+    resolve: ResolveFlags,
+) -> io::Result<OwnedFd> {
+    let resolve = match form {
+        // A layer lies on one file system; what is mounted in it by accident is none of its business.
+        Form::Branch => resolve | ResolveFlags::NO_XDEV,
+        Form::Tree => resolve,
+    };
     let path = if path.is_empty() { OsStr::new(".") } else { path };
     for _ in 1..TRIES_MAX {
         match fs::openat2(&dir, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
@@ -58,7 +68,7 @@ struct Level {
 
 /// The chain of directories down to the one in use.
 pub(crate) struct Parents<'r> {
-    root: BorrowedFd<'r>,
+    ground: Ground<'r>,
     path: Vec<u8>,
     levels: Vec<Level>,
 }
@@ -67,13 +77,13 @@ pub(crate) struct Parents<'r> {
 const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY);
 
 impl<'r> Parents<'r> {
-    pub(crate) fn new(root: BorrowedFd<'r>) -> Self {
-        Self { root, path: Vec::new(), levels: Vec::new() }
+    pub(crate) fn new(ground: Ground<'r>) -> Self {
+        Self { ground, path: Vec::new(), levels: Vec::new() }
     }
 
-    /// Returns the branch.
-    pub(crate) fn root(&self) -> BorrowedFd<'r> {
-        self.root
+    /// Returns the directory that is unpacked into.
+    pub(crate) fn ground(&self) -> Ground<'r> {
+        self.ground
     }
 
     /// Forgets all handles, since a directory or a symbolic link has gone.
@@ -96,13 +106,13 @@ impl<'r> Parents<'r> {
             let end = start + len;
             let name = OsStr::from_bytes(&rest[..len]);
             let parent = self.last();
-            let handle = match open_beneath(parent, name, DIRECTORY) {
+            let handle = match open_beneath(parent, name, DIRECTORY, self.ground.form) {
                 Err(Errno::NOENT) => {
                     let handle = make(parent, name)?;
                     made(&path[..end], handle.as_fd())?;
                     handle
                 }
-                Err(Errno::LOOP) => follow(self.root, &path[..end])?,
+                Err(Errno::LOOP) => follow(&self.ground, &path[..end])?,
                 other => other.map_err(no_directory("openat2"))?,
             };
             self.push(&path[..end], handle);
@@ -133,7 +143,7 @@ impl<'r> Parents<'r> {
         if let Some(last) = self.levels.last_mut()
             && last.handle.is_none()
         {
-            last.handle = Some(follow(self.root, &self.path)?);
+            last.handle = Some(follow(&self.ground, &self.path)?);
         }
         Ok(())
     }
@@ -141,20 +151,21 @@ impl<'r> Parents<'r> {
     fn last(&self) -> BorrowedFd<'_> {
         match self.levels.last() {
             Some(Level { handle: Some(handle), .. }) => handle.as_fd(),
-            _ => self.root,
+            _ => self.ground.base,
         }
     }
 }
 
 /// Opens a directory whose path leads over a symbolic link.
-fn follow(root: BorrowedFd<'_>, path: &[u8]) -> Outcome<OwnedFd> {
-    open_in_root(root, OsStr::from_bytes(path), DIRECTORY).map_err(no_directory("openat2"))
+fn follow(ground: &Ground<'_>, path: &[u8]) -> Outcome<OwnedFd> {
+    ground.open(path, DIRECTORY).map_err(no_directory("openat2"))
 }
 
 /// Makes a directory that only we can use until it gets its attributes.
 fn make(parent: BorrowedFd<'_>, name: &OsStr) -> Outcome<OwnedFd> {
     fs::mkdirat(parent, name, Mode::RWXU).map_err(host("mkdirat"))?;
-    open_beneath(parent, name, DIRECTORY).map_err(host("openat2"))
+    // Nothing is mounted on what was just made.
+    open_beneath(parent, name, DIRECTORY, Form::Branch).map_err(host("openat2"))
 }
 
 /// Tells a parent that is no directory from what else a call may report.

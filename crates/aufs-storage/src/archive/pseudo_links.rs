@@ -13,6 +13,7 @@ use rustix::fs::{self, AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::error::{ArchiveErrorKind, Outcome, host};
+use super::form::Form;
 use super::parents::open_beneath;
 
 /// Where they are kept; entries with such a name are left out at the branch's root.
@@ -80,5 +81,6 @@ fn make_directory(root: BorrowedFd<'_>) -> Outcome<OwnedFd> {
         Err(_) => remove_tree(root, OsStr::new(DIRECTORY)).map_err(host("unlinkat"))?,
     }
     fs::mkdirat(root, DIRECTORY, Mode::RWXU).map_err(host("mkdirat"))?;
-    open_beneath(root, OsStr::new(DIRECTORY), OFlags::PATH | OFlags::DIRECTORY).map_err(host("openat2"))
+    open_beneath(root, OsStr::new(DIRECTORY), OFlags::PATH | OFlags::DIRECTORY, Form::Branch)
+        .map_err(host("openat2"))
 }

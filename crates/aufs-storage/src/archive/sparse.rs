@@ -6,6 +6,7 @@
 use tar::{GnuExtSparseHeader, GnuHeader, GnuSparseHeader};
 
 use super::error::{ArchiveErrorKind, Outcome, SparseFault};
+use super::header::BLOCK_LEN_BYTES;
 use super::limits::{Limited, Limits};
 use super::numbers;
 
@@ -106,6 +107,16 @@ impl LineMap {
     }
 }
 
+/// Returns the map of version 1.0 as it stands before the data, filled up to whole blocks.
+pub(crate) fn print_map(extents: &[Extent]) -> Vec<u8> {
+    let mut map = format!("{}\n", extents.len()).into_bytes();
+    for Extent { offset, len } in extents {
+        map.extend_from_slice(format!("{offset}\n{len}\n").as_bytes());
+    }
+    map.resize(map.len().next_multiple_of(BLOCK_LEN_BYTES), 0);
+    map
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,6 +143,22 @@ mod tests {
             assert_eq!(outcome, expected.map_err(str::to_owned), "{numbers:?}");
         }
         assert!(pairs(&[1, 2, 3]).is_err());
+    }
+
+    #[test]
+    fn a_printed_map_reads_back() {
+        for count in [0, 1, 2, 60, 400] {
+            let printed: Vec<Extent> = (0..count).map(|at| Extent { offset: at << 40, len: at }).collect();
+            let bytes = print_map(&printed);
+            let (blocks, rest) = bytes.as_chunks();
+            let mut map = LineMap::default();
+            let mut read = None;
+            for block in blocks {
+                assert!(read.is_none(), "{count}: a block too many");
+                read = map.take(block, &Limits::default()).unwrap();
+            }
+            assert_eq!((read, rest.len()), (Some(printed), 0), "{count}");
+        }
     }
 
     #[test]

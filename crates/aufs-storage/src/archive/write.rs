@@ -7,9 +7,11 @@ use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 
+use rustix::fs::Stat;
 use tar::{EntryType, Header};
 
 use super::header::BLOCK_LEN_BYTES;
+use super::kept_xattrs::Attribute;
 use super::pax;
 
 /// Longest name and longest link target that a header holds, in bytes.
@@ -28,7 +30,10 @@ pub(super) struct Entry<'a> {
     pub(super) mode: u32,
     pub(super) uid: u32,
     pub(super) gid: u32,
+    /// Of what follows the header.
     pub(super) size: u64,
+    /// Length of a file whose data comes with a map of its holes, as [`sparse::print_map`](super::sparse::print_map) makes it.
+    pub(super) sparse_len: Option<u64>,
     /// Seconds since the epoch.
     pub(super) mtime: i64,
     pub(super) device: (u32, u32),
@@ -100,6 +105,40 @@ impl<W: Write> Writer<W> {
     }
 }
 
+/// A marker: its name says all there is to know.
+pub(super) fn marker(path: &[u8]) -> Entry<'_> {
+    Entry {
+        path,
+        kind: EntryType::Regular,
+        link: b"",
+        mode: 0o444,
+        uid: 0,
+        gid: 0,
+        size: 0,
+        sparse_len: None,
+        mtime: 0,
+        device: (0, 0),
+        xattrs: &[],
+    }
+}
+
+/// An entry with the attributes of a file, but without data.
+pub(super) fn entry_of<'a>(path: &'a [u8], stat: &Stat, xattrs: &'a [Attribute]) -> Entry<'a> {
+    Entry {
+        path,
+        kind: EntryType::Regular,
+        link: b"",
+        mode: stat.st_mode & 0o7777,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        size: 0,
+        sparse_len: None,
+        mtime: stat.st_mtime,
+        device: (0, 0),
+        xattrs,
+    }
+}
+
 /// The records that say what the header cannot, in the order of their keys.
 fn records_of(entry: &Entry<'_>) -> Vec<u8> {
     let mut said: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
@@ -119,6 +158,12 @@ fn records_of(entry: &Entry<'_>) -> Vec<u8> {
     }
     if !(0..=NUMBER_MAX.cast_signed()).contains(&entry.mtime) {
         say("mtime", entry.mtime.to_string().into_bytes());
+    }
+    if let Some(len) = entry.sparse_len {
+        say("GNU.sparse.major", b"1".to_vec());
+        say("GNU.sparse.minor", b"0".to_vec());
+        say("GNU.sparse.name", entry.path.to_vec());
+        say("GNU.sparse.realsize", len.to_string().into_bytes());
     }
     for (name, value) in entry.xattrs {
         said.insert([pax::XATTR_PREFIX.as_bytes(), name].concat(), value.clone());

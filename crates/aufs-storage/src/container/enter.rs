@@ -4,7 +4,7 @@
 //! beneath its root, never to paths that its symbolic links could bend.
 
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use aufs_host::entry::proc_path;
@@ -36,23 +36,27 @@ const NONE: Option<&str> = None;
 ///
 /// What the host refuses, with the path.
 pub fn enter(root: &Path, volumes: &[Volume]) -> Result<(), ContainerErrorKind> {
-    // Nothing that is mounted from here on is seen outside.
-    called("mount", "/", mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_SLAVE, NONE))?;
+    leave_to_ourselves()?;
     let flags = OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC;
     let dir = rustix::fs::open(root, flags, Mode::empty()).map_err(failed("open", root))?;
-    fill_dev(&dir)?;
-    let proc = directory_in(&dir, Path::new("proc"))?;
+    fill_dev(dir.as_fd())?;
+    let proc = directory_in(dir.as_fd(), Path::new("proc"))?;
     let no = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     called("mount", "/proc", mount(Some("proc"), &*proc_path(&proc), Some("proc"), no, NONE))?;
     for volume in volumes {
-        add_volume(&dir, volume)?;
+        add_volume(dir.as_fd(), volume)?;
     }
     rustix::process::fchdir(&dir).map_err(failed("chdir", root))?;
     rustix::process::chroot(".").map_err(failed("chroot", root))?;
     Ok(rustix::process::chdir("/").map_err(failed("chdir", "/"))?)
 }
 
-fn fill_dev(root: &OwnedFd) -> Result<(), ContainerErrorKind> {
+/// Makes what is mounted from here on be seen by nobody outside of this mount namespace.
+pub(super) fn leave_to_ourselves() -> Result<(), ContainerErrorKind> {
+    called("mount", "/", mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_SLAVE, NONE))
+}
+
+fn fill_dev(root: BorrowedFd<'_>) -> Result<(), ContainerErrorKind> {
     let target = directory_in(root, Path::new("dev"))?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
     let size = Some("mode=755,size=64k");
@@ -74,7 +78,8 @@ fn fill_dev(root: &OwnedFd) -> Result<(), ContainerErrorKind> {
     called("mount", "/dev/shm", mount(Some("tmpfs"), &*proc_path(&shm), Some("tmpfs"), flags, NONE))
 }
 
-fn add_volume(root: &OwnedFd, volume: &Volume) -> Result<(), ContainerErrorKind> {
+/// Mounts a volume into a tree, in which its mount point is made if missing.
+pub(super) fn add_volume(root: BorrowedFd<'_>, volume: &Volume) -> Result<(), ContainerErrorKind> {
     let Volume { host, path, read_only } = volume;
     let is_dir = fs::metadata(host).map_err(errno_of).map_err(failed("stat", host))?.is_dir();
     let target = if is_dir { directory_in(root, path)? } else { file_in(root, path)? };
@@ -90,7 +95,7 @@ fn add_volume(root: &OwnedFd, volume: &Volume) -> Result<(), ContainerErrorKind>
 }
 
 /// Opens a directory of the tree, which is made if missing.
-fn directory_in(root: &OwnedFd, path: &Path) -> Result<OwnedFd, ContainerErrorKind> {
+fn directory_in(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, ContainerErrorKind> {
     let mut dir = open_in(root, Path::new(".")).map_err(failed("open", "."))?;
     let mut way = std::path::PathBuf::new();
     for component in path.components() {
@@ -112,7 +117,7 @@ fn directory_in(root: &OwnedFd, path: &Path) -> Result<OwnedFd, ContainerErrorKi
 }
 
 /// Opens a file of the tree, which is made if missing.
-fn file_in(root: &OwnedFd, path: &Path) -> Result<OwnedFd, ContainerErrorKind> {
+fn file_in(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, ContainerErrorKind> {
     match open_in(root, path) {
         Err(Errno::NOENT) => {}
         other => return Ok(other.map_err(failed("open", path))?),
@@ -124,13 +129,13 @@ fn file_in(root: &OwnedFd, path: &Path) -> Result<OwnedFd, ContainerErrorKind> {
     Ok(made.map_err(failed("create", path))?)
 }
 
-fn open_in(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
+fn open_in(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)
 }
 
-fn called(
+pub(super) fn called(
     call: &'static str,
     path: impl Into<std::path::PathBuf>,
     done: nix::Result<()>,

@@ -11,11 +11,17 @@
 pub(crate) const RECORDS: &str = "containers";
 
 mod commit;
+mod copy;
+mod copy_ends;
+mod copy_rules;
 mod enter;
 mod init_layer;
 mod store;
+mod view;
 
 pub use commit::CommitOptions;
+pub use copy::{Copied, CopyOptions};
+pub use copy_rules::CopyFault;
 pub use enter::enter;
 pub use store::{
     Container, ContainerError, ContainerErrorKind, ContainerInfo, ContainerState, ContainerStore, Volume,

@@ -9,8 +9,9 @@ use jiff::Timestamp;
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
+use super::copy_rules::CopyFault;
 use super::{RECORDS, init_layer};
-use crate::archive::PackOptions;
+use crate::archive::{ArchiveError, PackOptions};
 use crate::changes::Change;
 use crate::count::Locked;
 use crate::driver::{Driver, Removal};
@@ -64,6 +65,9 @@ pub enum ContainerErrorKind {
     /// It is not started.
     #[error("not started")]
     Stopped,
+    /// A copy cannot go where it is to go.
+    #[error(transparent)]
+    Copy(#[from] CopyFault),
     /// Something about its image.
     #[error(transparent)]
     Image(#[from] ImageError),
@@ -73,6 +77,12 @@ pub enum ContainerErrorKind {
     /// The driver, or a file of ours.
     #[error(transparent)]
     Storage(#[from] StorageErrorKind),
+}
+
+impl From<ArchiveError> for ContainerErrorKind {
+    fn from(error: ArchiveError) -> Self {
+        Self::Storage(error.into())
+    }
 }
 
 impl ContainerErrorKind {
@@ -85,6 +95,7 @@ impl ContainerErrorKind {
         use rustix::io::Errno;
         match self {
             Self::Unknown => Errno::NOENT,
+            Self::Copy(fault) => fault.errno(),
             Self::NameTaken { .. } => Errno::EXIST,
             Self::Started => Errno::BUSY,
             Self::Ambiguous { .. } | Self::Name | Self::Stopped => Errno::INVAL,
