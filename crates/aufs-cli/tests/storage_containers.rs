@@ -18,7 +18,7 @@ use aufs_testkit::layers::{archive, docker_save};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use store::{Store, id, is_mounted, kind_of, names, server_of, skip};
+use store::{Store, id, is_mounted, kind_of, names, server_of, shown, skip};
 
 /// Opens the containers of a store that holds an image, `demo`, of two layers.
 fn with_demo(store: &Store) -> ContainerStore<'_> {
@@ -38,10 +38,6 @@ fn with_demo(store: &Store) -> ContainerStore<'_> {
     let containers = ContainerStore::open(&store.driver).unwrap();
     containers.images().load(dir.path(), &LoadOptions::default(), &()).unwrap();
     containers
-}
-
-fn shown(containers: &ContainerStore<'_>, name: &str) -> Vec<String> {
-    containers.diff(name).unwrap().iter().map(ToString::to_string).collect()
 }
 
 #[test]

@@ -8,6 +8,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use aufs_storage::container::ContainerStore;
 use aufs_storage::driver::{Driver, DriverOptions, Removal};
 use aufs_storage::error::{StorageError, StorageErrorKind};
 use aufs_storage::id::LayerId;
@@ -107,6 +108,11 @@ pub fn server_of(path: &Path) -> i32 {
     let mut value = [0_u8; 16];
     let len = rustix::fs::getxattr(path, aufs_mount::unmount::SERVER_XATTR, &mut value[..]).unwrap();
     std::str::from_utf8(&value[..len]).unwrap().parse().unwrap()
+}
+
+/// What a container changed, a line each.
+pub fn shown(containers: &ContainerStore<'_>, name: &str) -> Vec<String> {
+    containers.diff(name).unwrap().iter().map(ToString::to_string).collect()
 }
 
 pub fn kind_of<T: std::fmt::Debug>(outcome: Result<T, StorageError>) -> StorageErrorKind {

@@ -25,6 +25,10 @@ pub(super) fn data_of(file: &File, len: u64) -> Outcome<Option<Vec<Extent>>> {
         end = data.end;
     }
     let is_sparse = stored < len && extents.len() < EXTENTS_MAX;
+    if is_sparse && end < len {
+        // GNU tar ends a file with its last piece.
+        extents.push(Extent { offset: len, len: 0 });
+    }
     if !is_sparse {
         fs::seek(file, SeekFrom::Start(0)).map_err(host("lseek"))?;
     }
