@@ -23,9 +23,9 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use store::{Store, is_mounted, server_of, shown, skip};
 
-const PLAIN: CopyOptions = CopyOptions { keeps_owners: false, follows_link: false };
-const FOLLOWED: CopyOptions = CopyOptions { keeps_owners: false, follows_link: true };
-const KEPT: CopyOptions = CopyOptions { keeps_owners: true, follows_link: false };
+const PLAIN: CopyOptions<'_> = CopyOptions { keeps_owners: false, follows_link: false, interrupt: None };
+const FOLLOWED: CopyOptions<'_> = CopyOptions { keeps_owners: false, follows_link: true, interrupt: None };
+const KEPT: CopyOptions<'_> = CopyOptions { keeps_owners: true, follows_link: false, interrupt: None };
 
 /// What lies in `w`, in the image and on the host.
 const WORLD: [&str; 10] = [
@@ -93,7 +93,7 @@ fn packed(root: &Path) -> Vec<u8> {
 }
 
 /// Each source and destination of docker's table, and what it leads to: lines that are new, or a part of the message.
-type Case = (&'static str, &'static str, CopyOptions, Result<&'static [&'static str], &'static str>);
+type Case = (&'static str, &'static str, CopyOptions<'static>, Result<&'static [&'static str], &'static str>);
 
 const TABLE: [Case; 28] = {
     const TREE: &[&str] = &["new/inner: I", "new/sub/deep: D"];

@@ -1,13 +1,25 @@
 //! `aufs container cp`: files into containers and out of them, as `docker cp`.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, PipeReader, Read};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
+use anyhow::Context;
 use aufs_storage::container::{ContainerStore, Copied, CopyOptions};
 use clap::Args;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::{Errno, retry_on_intr};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
+use signal_hook::low_level::pipe;
 
 use super::{UsageError, show};
+use crate::exit::Exit;
 
 /// What is copied, and where to.
 #[derive(Debug, Args)]
@@ -58,7 +70,12 @@ impl<'a> End<'a> {
 
 /// Copies, and says on stderr what could not come along.
 pub fn run(store: &ContainerStore<'_>, args: &CpArgs) -> anyhow::Result<()> {
-    let options = CopyOptions { keeps_owners: args.archive, follows_link: args.follow_link };
+    let interrupt = Interrupt::catch().context("catch signals")?;
+    let options = CopyOptions {
+        keeps_owners: args.archive,
+        follows_link: args.follow_link,
+        interrupt: Some(&interrupt.has_come),
+    };
     let ends = (End::of(&args.source)?, End::of(&args.destination)?);
     // The server of a container that is started meanwhile must not hold the caller's pipes and locks.
     close_fds::set_fds_cloexec(3, &[]);
@@ -66,7 +83,8 @@ pub fn run(store: &ContainerStore<'_>, args: &CpArgs) -> anyhow::Result<()> {
         (End::Host(from), End::Container(container, to)) => store.copy_in(container, from, to, &options)?,
         (End::Container(container, from), End::Host(to)) => store.copy_out(container, from, to, &options)?,
         (End::Stream, End::Container(container, to)) => {
-            store.unpack(container, show::archive_stdin()?, to, &options)?
+            let tar = interrupt.ends(show::archive_stdin()?);
+            store.unpack(container, tar, to, &options)?
         }
         (End::Container(container, from), End::Stream) => {
             store.pack(container, from, show::archive_stdout()?, &options)?
@@ -90,6 +108,48 @@ fn tell(copied: &Copied) {
     }
     if 0 < copied.refused_xattrs {
         tracing::warn!("{} extended attributes were refused by the file system", copied.refused_xattrs);
+    }
+}
+
+/// The signals that end a copy, which then puts the container back as it was; the second ends it at once.
+struct Interrupt {
+    has_come: Arc<AtomicBool>,
+    /// Can be read from once a signal has come.
+    told: PipeReader,
+}
+
+impl Interrupt {
+    fn catch() -> io::Result<Self> {
+        let has_come = Arc::new(AtomicBool::new(false));
+        let (told, teller) = io::pipe()?;
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            flag::register_conditional_shutdown(signal, Exit::Failure as i32, Arc::clone(&has_come))?;
+            flag::register(signal, Arc::clone(&has_come))?;
+            pipe::register(signal, OwnedFd::from(teller.try_clone()?))?;
+        }
+        Ok(Self { has_come, told })
+    }
+
+    /// Returns `input`, which ends with an error when a signal comes, though nothing else does.
+    fn ends(&self, input: File) -> impl Read {
+        Ended { input, interrupt: self }
+    }
+}
+
+struct Ended<'a> {
+    input: File,
+    interrupt: &'a Interrupt,
+}
+
+impl Read for Ended<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut waited = [&self.input.as_fd(), &self.interrupt.told.as_fd()]
+            .map(|it| PollFd::from_borrowed_fd(*it, PollFlags::IN));
+        retry_on_intr(|| poll(&mut waited, None))?;
+        if !waited[1].revents().is_empty() {
+            return Err(Errno::CANCELED.into());
+        }
+        self.input.read(buffer)
     }
 }
 

@@ -137,6 +137,7 @@ fn exit_of_container(kind: &ContainerErrorKind) -> Exit {
     match kind {
         ContainerErrorKind::Name => Exit::Usage,
         ContainerErrorKind::Started => Exit::Busy,
+        ContainerErrorKind::Interrupted => Exit::Failure,
         ContainerErrorKind::Image(error) => exit_of_image(&error.kind),
         ContainerErrorKind::Driver(error) => exit_of_storage(&error.kind),
         ContainerErrorKind::Storage(kind) => exit_of_storage(kind),

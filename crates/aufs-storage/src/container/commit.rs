@@ -10,7 +10,8 @@ use jiff::Timestamp;
 use rustix::io::Errno;
 use serde_json::{Value, json};
 
-use super::store::{Container, ContainerError, ContainerErrorKind, ContainerStore};
+use super::error::{ContainerError, ContainerErrorKind};
+use super::store::{Container, ContainerStore};
 use crate::archive::PackOptions;
 use crate::error::failed;
 use crate::image::digest::{Digest, Hashing};

@@ -6,17 +6,20 @@
 use std::io::{self, BufWriter, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use aufs_host::errno::errno_of;
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use super::copy_ends::{Destination, open_source};
 use super::copy_rules::{Asked, Becomes, CopyFault, Found, Source, decide};
-use super::store::{ContainerError, ContainerErrorKind, ContainerStore};
+use super::error::{ContainerError, ContainerErrorKind};
+use super::store::ContainerStore;
 use crate::archive::{
-    Applied, ApplyOptions, ArchiveError, ArchiveErrorKind, CompressionLimits, Devices, Form, Ground, Holes,
-    Limits, Owners, PackOptions, Packed, Privileges, apply_in, open_compressed, pack_entry,
+    Applied, ApplyOptions, ArchiveError, ArchiveErrorKind, CompressionLimits, Devices, Form, Holes, Limits,
+    Owners, PackOptions, Packed, Privileges, apply_in, open_compressed, pack_entry,
 };
 use crate::error::{StorageErrorKind, failed};
 
@@ -24,12 +27,57 @@ use crate::error::{StorageErrorKind, failed};
 const BUFFER_LEN_BYTES: usize = 64 << 10;
 
 /// How [`ContainerStore::copy_in`] and its like copy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct CopyOptions {
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CopyOptions<'a> {
     /// Whether users and groups come along; else what is copied is root's in a container, and the caller's outside.
     pub keeps_owners: bool,
     /// Whether a symbolic link that is to be copied stands for what it leads to.
     pub follows_link: bool,
+    /// Becomes true when nobody wants the copy any more, which then is [`Interrupted`](ContainerErrorKind::Interrupted).
+    pub interrupt: Option<&'a AtomicBool>,
+}
+
+impl CopyOptions<'_> {
+    fn is_interrupted(&self) -> bool {
+        self.interrupt.is_some_and(|it| it.load(Ordering::Relaxed))
+    }
+
+    /// Says of what went wrong whether that was the interrupt.
+    fn judge(&self, kind: ContainerErrorKind) -> ContainerErrorKind {
+        if self.is_interrupted() { ContainerErrorKind::Interrupted } else { kind }
+    }
+}
+
+/// A part of an archive's way on which an interrupt ends it.
+struct Interruptible<'a, T> {
+    inner: T,
+    options: &'a CopyOptions<'a>,
+}
+
+impl<T> Interruptible<'_, T> {
+    fn go_on(&mut self) -> io::Result<&mut T> {
+        if self.options.is_interrupted() {
+            // Not EINTR, upon which everybody tries again.
+            return Err(io::Error::from_raw_os_error(Errno::CANCELED.raw_os_error()));
+        }
+        Ok(&mut self.inner)
+    }
+}
+
+impl<T: Read> Read for Interruptible<'_, T> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.go_on()?.read(buffer)
+    }
+}
+
+impl<T: Write> Write for Interruptible<'_, T> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.go_on()?.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
 }
 
 /// What was copied.
@@ -57,7 +105,7 @@ impl ContainerStore<'_> {
         text: &str,
         from: &Path,
         to: &Path,
-        options: &CopyOptions,
+        options: &CopyOptions<'_>,
     ) -> Result<Copied, ContainerError> {
         let copy = || -> Result<Copied, ContainerErrorKind> {
             let container = self.find(text)?;
@@ -65,9 +113,9 @@ impl ContainerStore<'_> {
             let (from, to) = (Asked::of(from, &base)?, Asked::of(to, Path::new("/"))?);
             // Before anything is mounted, and in the caller's namespace.
             let source = open_source(host.as_fd(), &from, options.follows_link)?;
-            self.within(&container, |root| copy(source, &from, root, &to, &inwards(options)))
+            self.within(&container, |root| copy(source, &from, root, &to, options, &inwards(options)))
         };
-        copy().map_err(|kind| kind.during("copy to", text))
+        copy().map_err(|kind| options.judge(kind).during("copy to", text))
     }
 
     /// Copies `from` in a container to `to` on the host.
@@ -83,7 +131,7 @@ impl ContainerStore<'_> {
         text: &str,
         from: &Path,
         to: &Path,
-        options: &CopyOptions,
+        options: &CopyOptions<'_>,
     ) -> Result<Copied, ContainerError> {
         let copy = || -> Result<Copied, ContainerErrorKind> {
             let container = self.find(text)?;
@@ -91,10 +139,10 @@ impl ContainerStore<'_> {
             let (from, to) = (Asked::of(from, Path::new("/"))?, Asked::of(to, &base)?);
             self.within(&container, |root| {
                 let source = open_source(root, &from, options.follows_link)?;
-                copy(source, &from, host.as_fd(), &to, &outwards(options))
+                copy(source, &from, host.as_fd(), &to, options, &outwards(options))
             })
         };
-        copy().map_err(|kind| kind.during("copy from", text))
+        copy().map_err(|kind| options.judge(kind).during("copy from", text))
     }
 
     /// Unpacks an archive, plain or compressed by gzip or zstd, into the directory `to` of a container.
@@ -107,12 +155,12 @@ impl ContainerStore<'_> {
         text: &str,
         tar: impl Read + Send,
         to: &Path,
-        options: &CopyOptions,
+        options: &CopyOptions<'_>,
     ) -> Result<Copied, ContainerError> {
         let unpack = || -> Result<Copied, ContainerErrorKind> {
             let container = self.find(text)?;
             let to = Asked::of(to, Path::new("/"))?;
-            let options = ApplyOptions { limits: Limits::default(), ..inwards(options) };
+            let applying = ApplyOptions { limits: Limits::default(), ..inwards(options) };
             self.within(&container, |root| {
                 let found = Destination::find(root, &to)?;
                 match found.found {
@@ -120,12 +168,13 @@ impl ContainerStore<'_> {
                     Found::File => return Err(CopyFault::NotDirectory(to.shown.to_owned()).into()),
                     Found::Missing => return Err(CopyFault::NoDirectory(to.shown.to_owned()).into()),
                 }
+                let tar = Interruptible { inner: tar, options };
                 let tar = open_compressed(tar, &CompressionLimits::default())
                     .map_err(|error| ArchiveErrorKind::read(error).during("apply", ""))?;
-                Ok(told(None, &apply_in(found.ground(root), tar, &options)?))
+                Ok(told(None, &apply_in(found.ground(root), tar, &applying)?))
             })
         };
-        unpack().map_err(|kind| kind.during("copy to", text))
+        unpack().map_err(|kind| options.judge(kind).during("copy to", text))
     }
 
     /// Writes `from` in a container, with all that it holds, as an archive; holes are zeros.
@@ -138,7 +187,7 @@ impl ContainerStore<'_> {
         text: &str,
         from: &Path,
         out: impl Write + Send,
-        options: &CopyOptions,
+        options: &CopyOptions<'_>,
     ) -> Result<Copied, ContainerError> {
         let pack = || -> Result<Copied, ContainerErrorKind> {
             let container = self.find(text)?;
@@ -146,12 +195,13 @@ impl ContainerStore<'_> {
             self.within(&container, |root| {
                 let (handle, source) = open_source(root, &from, options.follows_link)?;
                 let name = if source == Source::Content { b"" } else { from.name() };
+                let out = Interruptible { inner: out, options };
                 let out = BufWriter::with_capacity(BUFFER_LEN_BYTES, out);
                 let packed = pack_entry(handle.as_fd(), name, out, &packing(Holes::Zeros))?;
                 Ok(told(Some(&packed), &Applied { entries: packed.entries, ..Applied::default() }))
             })
         };
-        pack().map_err(|kind| kind.during("copy from", text))
+        pack().map_err(|kind| options.judge(kind).during("copy from", text))
     }
 }
 
@@ -168,18 +218,18 @@ fn packing(holes: Holes) -> PackOptions {
 }
 
 /// Unpacks what we packed: as much as there is, since whoever asks for a copy knows how much that is.
-fn unpacking(options: &CopyOptions) -> ApplyOptions {
+fn unpacking(options: &CopyOptions<'_>) -> ApplyOptions {
     let limits = Limits { entries: u64::MAX, bytes: u64::MAX, archive_bytes: u64::MAX, ..Limits::default() };
     let owners = if options.keeps_owners { Owners::Archive } else { Owners::Caller };
     ApplyOptions { limits, owners, form: Form::Tree, ..ApplyOptions::default() }
 }
 
-fn inwards(options: &CopyOptions) -> ApplyOptions {
+fn inwards(options: &CopyOptions<'_>) -> ApplyOptions {
     let owners = if options.keeps_owners { Owners::Archive } else { Owners::Given { uid: 0, gid: 0 } };
     ApplyOptions { owners, ..unpacking(options) }
 }
 
-fn outwards(options: &CopyOptions) -> ApplyOptions {
+fn outwards(options: &CopyOptions<'_>) -> ApplyOptions {
     if options.keeps_owners {
         return unpacking(options);
     }
@@ -192,7 +242,8 @@ fn copy(
     from: &Asked<'_>,
     root: BorrowedFd<'_>,
     to: &Asked<'_>,
-    options: &ApplyOptions,
+    options: &CopyOptions<'_>,
+    applying: &ApplyOptions,
 ) -> Result<Copied, ContainerErrorKind> {
     let destination = Destination::find(root, to)?;
     let name = match decide(source, destination.found, to)? {
@@ -200,26 +251,26 @@ fn copy(
         Becomes::Entry => from.name(),
         Becomes::Named => destination.name.as_slice(),
     };
-    let (packed, applied) = transfer(handle.as_fd(), name, destination.ground(root), options)?;
+    let (reader, writer) = io::pipe().map_err(errno_of).map_err(failed("pipe", "an archive"))?;
+    let reader = Interruptible { inner: reader, options };
+    let pack = || {
+        let out = BufWriter::with_capacity(BUFFER_LEN_BYTES, writer);
+        pack_entry(handle.as_fd(), name, out, &packing(Holes::Mapped))
+    };
+    let apply = || apply_in(destination.ground(root), reader, applying);
+    let (packed, applied) = transfer(pack, apply)?;
     Ok(told(Some(&packed), &applied))
 }
 
 /// Packs in one thread what this one unpacks.
 fn transfer(
-    source: BorrowedFd<'_>,
-    name: &[u8],
-    ground: Ground<'_>,
-    options: &ApplyOptions,
+    pack: impl FnOnce() -> Result<Packed, ArchiveError> + Send,
+    apply: impl FnOnce() -> Result<Applied, ArchiveError>,
 ) -> Result<(Packed, Applied), StorageErrorKind> {
-    let (reader, writer) = io::pipe().map_err(errno_of).map_err(failed("pipe", "an archive"))?;
-    let pack = move || {
-        let out = BufWriter::with_capacity(BUFFER_LEN_BYTES, writer);
-        pack_entry(source, name, out, &packing(Holes::Mapped))
-    };
     let (packed, applied) = thread::scope(|scope| -> Result<_, StorageErrorKind> {
         let packing = thread::Builder::new().spawn_scoped(scope, pack);
         let packing = packing.map_err(errno_of).map_err(failed("start a thread for", "an archive"))?;
-        let applied = apply_in(ground, reader, options);
+        let applied = apply();
         Ok((packing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), applied))
     })?;
     match (packed, applied) {

@@ -12,7 +12,7 @@ use rustix::fs::{FileType, OFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 
 use super::copy_rules::{Asked, CopyFault, Found, Source, split};
-use super::store::ContainerErrorKind;
+use super::error::ContainerErrorKind;
 use crate::archive::{Form, Ground, join_bytes, open_in_root};
 use crate::error::failed;
 

@@ -13,7 +13,8 @@ use nix::mount::{MsFlags, mount};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::store::{ContainerErrorKind, Volume};
+use super::error::ContainerErrorKind;
+use super::store::Volume;
 use crate::error::failed;
 
 /// Devices that every program may expect; all are the host's.

@@ -15,6 +15,7 @@ mod copy;
 mod copy_ends;
 mod copy_rules;
 mod enter;
+mod error;
 mod init_layer;
 mod store;
 mod view;
@@ -23,6 +24,5 @@ pub use commit::CommitOptions;
 pub use copy::{Copied, CopyOptions};
 pub use copy_rules::CopyFault;
 pub use enter::enter;
-pub use store::{
-    Container, ContainerError, ContainerErrorKind, ContainerInfo, ContainerState, ContainerStore, Volume,
-};
+pub use error::{ContainerError, ContainerErrorKind};
+pub use store::{Container, ContainerInfo, ContainerState, ContainerStore, Volume};

@@ -9,102 +9,19 @@ use jiff::Timestamp;
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
-use super::copy_rules::CopyFault;
+use super::error::{ContainerError, ContainerErrorKind};
 use super::{RECORDS, init_layer};
-use crate::archive::{ArchiveError, PackOptions};
+use crate::archive::PackOptions;
 use crate::changes::Change;
 use crate::count::Locked;
 use crate::driver::{Driver, Removal};
-use crate::error::{StorageError, StorageErrorKind, failed};
+use crate::error::{StorageErrorKind, failed};
 use crate::id::{INIT, LayerId};
 use crate::image::ImageStore;
 use crate::image::digest::Digest;
-use crate::image::error::ImageError;
 use crate::output::write_whole;
 use crate::pending::Pending;
 use crate::record::Records;
-
-/// An operation on a container failed.
-#[derive(Debug, thiserror::Error)]
-#[error("{op} container {what}")]
-pub struct ContainerError {
-    /// What was done.
-    pub op: &'static str,
-    /// The container.
-    pub what: String,
-    /// What went wrong.
-    #[source]
-    pub kind: Box<ContainerErrorKind>,
-}
-
-/// What went wrong.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ContainerErrorKind {
-    /// There is nothing of this name or id.
-    #[error("no such container; aufs container ls shows those that are there")]
-    Unknown,
-    /// Several ids begin so.
-    #[error("{count} containers have an id that begins so; give more of it")]
-    Ambiguous {
-        /// How many.
-        count: usize,
-    },
-    /// A name that no container can have.
-    #[error("no name for a container; letters, digits and _ . - after a letter or digit are")]
-    Name,
-    /// Another container is called so.
-    #[error("{other} is called so; choose another name, or remove that container")]
-    NameTaken {
-        /// The other.
-        other: String,
-    },
-    /// It is started.
-    #[error("started; stop it first, or force the removal")]
-    Started,
-    /// It is not started.
-    #[error("not started")]
-    Stopped,
-    /// A copy cannot go where it is to go.
-    #[error(transparent)]
-    Copy(#[from] CopyFault),
-    /// Something about its image.
-    #[error(transparent)]
-    Image(#[from] ImageError),
-    /// The driver.
-    #[error(transparent)]
-    Driver(#[from] StorageError),
-    /// The driver, or a file of ours.
-    #[error(transparent)]
-    Storage(#[from] StorageErrorKind),
-}
-
-impl From<ArchiveError> for ContainerErrorKind {
-    fn from(error: ArchiveError) -> Self {
-        Self::Storage(error.into())
-    }
-}
-
-impl ContainerErrorKind {
-    pub(super) fn during(self, op: &'static str, what: impl ToString) -> ContainerError {
-        ContainerError { op, what: what.to_string(), kind: Box::new(self) }
-    }
-
-    /// Returns the errno that fits.
-    pub fn errno(&self) -> rustix::io::Errno {
-        use rustix::io::Errno;
-        match self {
-            Self::Unknown => Errno::NOENT,
-            Self::Copy(fault) => fault.errno(),
-            Self::NameTaken { .. } => Errno::EXIST,
-            Self::Started => Errno::BUSY,
-            Self::Ambiguous { .. } | Self::Name | Self::Stopped => Errno::INVAL,
-            Self::Image(error) => error.kind.errno(),
-            Self::Driver(error) => error.kind.errno(),
-            Self::Storage(kind) => kind.errno(),
-        }
-    }
-}
 
 /// A host directory that a container sees at a path of its own, past the union.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

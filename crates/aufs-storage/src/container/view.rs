@@ -10,7 +10,8 @@ use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{Mode, OFlags};
 
 use super::enter::{add_volume, called, leave_to_ourselves};
-use super::store::{Container, ContainerErrorKind, ContainerStore, Volume};
+use super::error::ContainerErrorKind;
+use super::store::{Container, ContainerStore, Volume};
 use crate::error::failed;
 
 impl ContainerStore<'_> {
