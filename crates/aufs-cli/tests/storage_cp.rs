@@ -18,7 +18,7 @@ use aufs_storage::image::LoadOptions;
 use aufs_testkit::layers::docker_save;
 use aufs_testkit::tree::{plant, read_lines};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::Pid;
 use serde_json::Value;
 use store::{Store, is_mounted, server_of, shown, skip};
@@ -228,6 +228,8 @@ fn fuse_root_owners_come_along_when_asked_for() {
         chown(bed.at(path), Some(uid), Some(gid)).unwrap();
         fs::set_permissions(bed.at(path), fs::Permissions::from_mode(mode)).unwrap();
     }
+    let device = bed.at("w/device");
+    mknod(&device, SFlag::S_IFCHR, Mode::from_bits_truncate(0o666), makedev(1, 3)).unwrap();
     std::os::unix::fs::lchown(bed.at("w/dir/link"), Some(11), Some(12)).unwrap();
     let times = File::open(bed.at("w/dir")).unwrap();
     let past = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
@@ -252,6 +254,15 @@ fn fuse_root_owners_come_along_when_asked_for() {
     assert_eq!(seen(&outside), [(0, 0, 0o711), (0, 0, 0o755), (0, 0, 0)], "no rights on the host");
     containers.copy_out("one", Path::new("w/dir"), &outside, &KEPT).unwrap();
     assert_eq!(seen(&outside), kept);
+    // Nor does a device come out by itself.
+    containers.copy_in("one", &device, Path::new("w/dir"), &PLAIN).unwrap();
+    let copied = containers.copy_out("one", Path::new("w/dir"), &outside, &PLAIN).unwrap();
+    assert_eq!((copied.skipped_devices, outside.join("dir/device").exists()), (1, false));
+    containers.copy_out("one", Path::new("w/dir/device"), &outside, &PLAIN).unwrap_err();
+    containers.copy_out("one", Path::new("w/dir/device"), &outside, &KEPT).unwrap();
+    assert_eq!(fs::metadata(outside.join("device")).unwrap().rdev(), makedev(1, 3));
+    // And one on the host stays what it is.
+    containers.copy_out("one", Path::new("w/file"), &outside.join("device"), &PLAIN).unwrap_err();
     bed.check(&container, false);
 }
 

@@ -106,6 +106,9 @@ fn tell(copied: &Copied) {
     if 0 < copied.skipped_sockets {
         tracing::warn!("{} sockets were left out", copied.skipped_sockets);
     }
+    if 0 < copied.skipped_devices {
+        tracing::warn!("{} devices were left out; -a copies them", copied.skipped_devices);
+    }
     if 0 < copied.refused_xattrs {
         tracing::warn!("{} extended attributes were refused by the file system", copied.refused_xattrs);
     }

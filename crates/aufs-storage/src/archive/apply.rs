@@ -35,7 +35,7 @@ pub struct Applied {
     pub archive_bytes: u64,
     /// Entries left out since they are bookkeeping of the host that wrote the layer.
     pub skipped_bookkeeping: u64,
-    /// Device nodes left out; see [`Devices::MakeOrSkip`].
+    /// Device nodes left out; see [`Devices`].
     pub skipped_devices: u64,
     /// Extended attributes that the host would not take: its file system has none, or we may not set them.
     pub refused_xattrs: u64,
@@ -179,6 +179,10 @@ impl<'a> Applying<'a> {
             MemberNode::Symlink { target } => self.symlink(path, target, attributes),
             MemberNode::HardLink { target } => self.hard_link(path, target, attributes),
             MemberNode::Fifo => self.special(path, FileType::Fifo, (0, 0), attributes),
+            MemberNode::Device { .. } if options.devices == Devices::Skip => {
+                self.applied.skipped_devices += 1;
+                Ok(())
+            }
             MemberNode::Device { .. } if options.devices == Devices::Refuse => Err(ArchiveErrorKind::Device),
             MemberNode::Device { is_block, major, minor } => {
                 let file_type = if *is_block { FileType::BlockDevice } else { FileType::CharacterDevice };

@@ -53,6 +53,8 @@ pub enum Devices {
     Make,
     /// They are made; where the host refuses, they are left out and counted, as Docker does in user namespaces.
     MakeOrSkip,
+    /// They are left out and counted.
+    Skip,
     /// They are an error.
     Refuse,
 }

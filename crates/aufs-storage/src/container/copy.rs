@@ -87,6 +87,8 @@ pub struct Copied {
     pub entries: u64,
     /// Sockets, which were left out.
     pub skipped_sockets: u64,
+    /// Devices, which are left out on their way to the host unless owners come along.
+    pub skipped_devices: u64,
     /// Extended attributes that the destination would not take.
     pub refused_xattrs: u64,
 }
@@ -121,7 +123,7 @@ impl ContainerStore<'_> {
     /// Copies `from` in a container to `to` on the host.
     ///
     /// As [`ContainerStore::copy_in`]. Unless owners are kept, programs lose set-id bits and capabilities on the way, and
-    /// devices are an error: what a container makes of itself is not to have rights on the host.
+    /// devices are left out: what a container makes of itself is not to have rights on the host.
     ///
     /// # Errors
     ///
@@ -233,7 +235,7 @@ fn outwards(options: &CopyOptions<'_>) -> ApplyOptions {
     if options.keeps_owners {
         return unpacking(options);
     }
-    ApplyOptions { devices: Devices::Refuse, privileges: Privileges::Drop, ..unpacking(options) }
+    ApplyOptions { devices: Devices::Skip, privileges: Privileges::Drop, ..unpacking(options) }
 }
 
 /// Copies what was opened at `from` to `to` beneath `root`.
@@ -259,6 +261,9 @@ fn copy(
     };
     let apply = || apply_in(destination.ground(root), reader, applying);
     let (packed, applied) = transfer(pack, apply)?;
+    if source == Source::File && (packed.skipped_sockets, applied.skipped_devices) != (0, 0) {
+        return Err(CopyFault::NoFile(from.shown.to_owned()).into());
+    }
     Ok(told(Some(&packed), &applied))
 }
 
@@ -289,6 +294,7 @@ fn is_cut_off(error: &ArchiveError) -> bool {
 fn told(packed: Option<&Packed>, applied: &Applied) -> Copied {
     Copied {
         entries: applied.entries,
+        skipped_devices: applied.skipped_devices,
         skipped_sockets: packed.map_or(0, |it| it.skipped_sockets),
         refused_xattrs: applied.refused_xattrs,
     }

@@ -15,6 +15,9 @@ pub enum CopyFault {
     /// There is nothing to copy.
     #[error("{} does not exist", .0.display())]
     NoSource(PathBuf),
+    /// What is to be copied is a socket, or a device without its owner.
+    #[error("{} is a socket or a device; -a copies a device", .0.display())]
+    NoFile(PathBuf),
     /// The directory in which something is to be made is missing.
     #[error("the directory of {} does not exist; make it first", .0.display())]
     NoParent(PathBuf),
@@ -39,7 +42,7 @@ impl CopyFault {
     /// Returns the errno that fits.
     pub fn errno(&self) -> Errno {
         match self {
-            Self::NoPath => Errno::INVAL,
+            Self::NoPath | Self::NoFile(_) => Errno::INVAL,
             Self::NoSource(_) | Self::NoParent(_) | Self::NoDirectory(_) => Errno::NOENT,
             Self::NotDirectory(_) | Self::OntoFile(_) => Errno::NOTDIR,
             Self::OntoSpecial(_) => Errno::EXIST,
