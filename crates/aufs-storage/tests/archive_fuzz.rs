@@ -8,8 +8,8 @@ mod archive_kit;
 
 use std::path::Path;
 
-use archive_kit::{BLOCK, Raw, Scene, Tar, record, seal};
-use aufs_storage::archive::{ApplyOptions, Devices, Limits, Owners};
+use archive_kit::{BLOCK, Raw, Scene, Tar, paths_below, record, seal};
+use aufs_storage::archive::{ApplyOptions, Devices, Form, Limits, Owners};
 use aufs_storage::id::LayerId;
 use aufs_storage::layers_file;
 use bolero::check;
@@ -22,8 +22,23 @@ fn options() -> ApplyOptions {
     ApplyOptions { limits, owners: Owners::Caller, devices: Devices::Refuse, ..ApplyOptions::default() }
 }
 
+/// Unpacks into a tree that is in use, which gets no whiteout, no draft, and loses no directory.
+fn unpack_into_tree(tar: &[u8]) {
+    let scene = Scene::new();
+    std::fs::create_dir_all(scene.root().join("d/a")).unwrap();
+    std::fs::write(scene.root().join("a"), "old").unwrap();
+    std::os::unix::fs::symlink("../outside", scene.root().join("l")).unwrap();
+    drop(scene.apply_with(tar, &ApplyOptions { form: Form::Tree, ..options() }));
+    assert!(scene.root().join("d/a").is_dir());
+    for path in paths_below(&scene.root(), |_| true) {
+        let name = path.file_name().unwrap().as_encoded_bytes();
+        assert!(!name.starts_with(b".wh.") && !name.starts_with(b".aufs-"), "{path:?}");
+    }
+}
+
 /// Unpacks, and what is unpacked can be packed and unpacked to the same bytes.
 fn unpack(tar: &[u8]) {
+    unpack_into_tree(tar);
     let scene = Scene::new();
     if let Ok(applied) = scene.apply_with(tar, &options()) {
         let packed = scene.pack().1;
