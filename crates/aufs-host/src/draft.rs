@@ -230,6 +230,17 @@ pub fn take_over(dir: impl AsFd, beside: &OsStr, name: &OsStr) -> io::Result<()>
     }
 }
 
+/// Returns the process that gave a draft this name, if it is one of [`fresh_name`].
+pub fn owner_of(name: &OsStr) -> Option<i32> {
+    let (pid, number) = name.to_str()?.split_once('.')?;
+    number.parse::<u64>().ok().and(pid.parse().ok())
+}
+
+/// Whether there is a process of this id, so that its drafts may still be written to.
+pub fn is_alive(pid: i32) -> bool {
+    std::path::Path::new("/proc").join(pid.to_string()).exists()
+}
+
 /// Lists the names in `dir` without `.` and `..`; threads may share the handle, and it may be an `O_PATH` one.
 ///
 /// # Errors

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::LayerId;
 
 /// Longest file read, in bytes; what we write has a third of that.
-const LEN_MAX: u64 = 512;
+pub(crate) const LEN_MAX: u64 = 512;
 
 /// What a count file says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

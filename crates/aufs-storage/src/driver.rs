@@ -7,13 +7,10 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use aufs_host::entry::Entry;
 use aufs_mount::error::MountErrorKind;
 use aufs_mount::mounter::Mounter;
 use aufs_mount::option::MountOptions;
-use rustix::fs::Mode;
 use rustix::io::Errno;
-use std::os::fd::AsFd;
 use tracing::{debug, warn};
 
 use crate::count::{Locked, Record, State, boot_id};
@@ -67,11 +64,15 @@ impl Driver {
     ///
     /// [`Backing`](StorageErrorKind::Backing), or what the host refuses.
     pub fn open(root: &Path, options: DriverOptions) -> Result<Self, StorageError> {
-        let refused = |kind: StorageErrorKind| kind.during("open", root.display());
-        let home = Home::open(root, options.mounter).map_err(refused)?;
-        let boot = boot_id();
-        let boot = boot.map_err(|errno| refused(failed("read", "/proc")(errno)))?;
-        home.sweep();
+        let driver = Self::attach(root, options).map_err(|kind| kind.during("open", root.display()))?;
+        driver.home.sweep();
+        Ok(driver)
+    }
+
+    /// As [`Driver::open`], but leaves what deletions left behind.
+    pub(crate) fn attach(root: &Path, options: DriverOptions) -> Result<Self, StorageErrorKind> {
+        let home = Home::open(root, options.mounter)?;
+        let boot = boot_id().map_err(failed("read", "/proc"))?;
         Ok(Self { home, options, boot })
     }
 
@@ -184,17 +185,15 @@ impl Driver {
         for (dir, name) in self.home.directories() {
             let parent_path = self.home.path.join(name);
             let path = parent_path.join(id);
-            let make = || rustix::fs::mkdirat(dir, id.as_str(), Mode::from_raw_mode(0o755));
-            match make() {
+            match self.home.make_directory(dir, id) {
                 Err(Errno::EXIST) => {
                     // What a crash left of an unfinished layer is not content of this one.
                     remove_directory(dir, &parent_path, id)?;
-                    make()
+                    self.home.make_directory(dir, id)
                 }
                 other => other,
             }
             .map_err(failed("mkdir", &path))?;
-            Entry::At(dir.as_fd(), id.as_ref()).chmod(0o755).map_err(failed("chmod", &path))?;
         }
         self.home.publish(id, &ancestors)
     }
@@ -294,7 +293,16 @@ impl Driver {
     }
 
     fn remove_layer(&self, id: &LayerId, removal: Removal) -> Result<(), StorageErrorKind> {
-        let lock = self.lock(id)?;
+        self.remove_locked(id, self.lock(id)?, removal)
+    }
+
+    /// Removes a layer whose lock is held, which goes with it.
+    pub(crate) fn remove_locked(
+        &self,
+        id: &LayerId,
+        lock: Locked,
+        removal: Removal,
+    ) -> Result<(), StorageErrorKind> {
         let ancestors = match self.home.ancestors(id) {
             Ok(ancestors) => ancestors,
             // What is left of a removal that failed, or a file that nobody can read, is to go all the same.
@@ -377,7 +385,7 @@ impl Driver {
         }
     }
 
-    fn lock(&self, id: &LayerId) -> Result<Locked, StorageErrorKind> {
+    pub(crate) fn lock(&self, id: &LayerId) -> Result<Locked, StorageErrorKind> {
         Locked::wait(&self.home.counts, id).map_err(failed("lock", id.as_str()))
     }
 }

@@ -10,11 +10,11 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use aufs_detect::docker_name;
-use aufs_host::draft::{Draft, read_names};
+use aufs_host::draft::{Draft, fresh_name, is_alive, owner_of, read_names};
 use aufs_host::entry::{Entry, open_directory};
 use aufs_host::errno::errno_of;
 use aufs_host::remove::remove_tree;
@@ -121,6 +121,12 @@ impl Home {
         [(&self.diff, "diff"), (&self.mnt, "mnt")]
     }
 
+    /// Makes the directory of a layer in `diff/` or `mnt/`.
+    pub(crate) fn make_directory(&self, dir: &OwnedFd, id: &LayerId) -> Result<(), Errno> {
+        rustix::fs::mkdirat(dir, id.as_str(), Mode::from_raw_mode(0o755))?;
+        Entry::At(dir.as_fd(), id.as_ref()).chmod(0o755)
+    }
+
     /// Whether there is such a layer.
     pub(crate) fn has(&self, id: &LayerId) -> Result<bool, StorageErrorKind> {
         match rustix::fs::statat(&self.layers, id.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
@@ -145,10 +151,38 @@ impl Home {
     /// Makes a layer exist, in one step that a crash leaves done or not begun.
     pub(crate) fn publish(&self, id: &LayerId, ancestors: &[LayerId]) -> Result<(), StorageErrorKind> {
         let path = || self.path.join("layers").join(id);
+        let mut draft = self.layers_draft(id, ancestors)?;
+        match draft.publish(&self.layers, id.as_ref()) {
+            Err(Errno::EXIST) => return Err(StorageErrorKind::Exists),
+            other => other.map_err(failed("link", path()))?,
+        }
+        rustix::fs::fsync(&self.layers).map_err(failed("fsync", self.path.join("layers")))
+    }
+
+    /// Writes the file of a layer anew, whatever stood there.
+    pub(crate) fn rewrite(&self, id: &LayerId, ancestors: &[LayerId]) -> Result<(), StorageErrorKind> {
+        let path = || self.path.join("layers").join(id);
+        let mut draft = self.layers_draft(id, ancestors)?;
+        // A link does not take the place of another; a name beside it does.
+        let (dir, beside) = (self.drafts_of_layers(), fresh_name());
+        draft.publish(dir, &beside).map_err(failed("link", path()))?;
+        rustix::fs::renameat(dir, &beside, &self.layers, id.as_str())
+            .or_else(|errno| rustix::fs::unlinkat(dir, &beside, AtFlags::empty()).and(Err(errno)))
+            .map_err(failed("rename", path()))?;
+        rustix::fs::fsync(&self.layers).map_err(failed("fsync", self.path.join("layers")))
+    }
+
+    /// Where files of `layers/` are written.
+    fn drafts_of_layers(&self) -> BorrowedFd<'_> {
         // Docker's daemon may look at the files of `layers/`, so a draft lies elsewhere where it can.
         let is_near = device_of(&self.drafts) == device_of(&self.layers);
-        let dir = if is_near { self.drafts.as_fd() } else { self.layers.as_fd() };
-        let mut draft = Draft::file(dir, 0o644).map_err(failed("create", path()))?;
+        if is_near { self.drafts.as_fd() } else { self.layers.as_fd() }
+    }
+
+    /// Writes a file of `layers/`, which does not show yet.
+    fn layers_draft(&self, id: &LayerId, ancestors: &[LayerId]) -> Result<Draft<'_>, StorageErrorKind> {
+        let path = || self.path.join("layers").join(id);
+        let draft = Draft::file(self.drafts_of_layers(), 0o644).map_err(failed("create", path()))?;
         let Some(file) = draft.as_file() else { return Err(failed("create", path())(Errno::IO)) };
         std::io::Write::write_all(&mut &*file, layers_file::print(ancestors).as_bytes())
             .map_err(|error| failed("write", path())(errno_of(error)))?;
@@ -157,11 +191,7 @@ impl Home {
         for (dir, name) in self.directories() {
             rustix::fs::fsync(dir).map_err(failed("fsync", self.path.join(name)))?;
         }
-        match draft.publish(&self.layers, id.as_ref()) {
-            Err(Errno::EXIST) => return Err(StorageErrorKind::Exists),
-            other => other.map_err(failed("link", path()))?,
-        }
-        rustix::fs::fsync(&self.layers).map_err(failed("fsync", self.path.join("layers")))
+        Ok(draft)
     }
 
     /// Ends the existence of a layer; one that does not exist is fine.
@@ -206,9 +236,9 @@ impl Home {
         }
         for name in read_names(&self.drafts).unwrap_or_default() {
             // A draft of a process that lives has no name, but where the file system knows only named ones.
-            let owner = name.to_string_lossy().split('.').next().and_then(|it| it.parse::<i32>().ok());
-            let is_alive = owner.is_some_and(|it| Path::new("/proc").join(it.to_string()).exists());
-            if !is_alive && let Err(errno) = remove_tree(&self.drafts, &name) {
+            if !owner_of(&name).is_some_and(is_alive)
+                && let Err(errno) = remove_tree(&self.drafts, &name)
+            {
                 warn!(?name, %errno, "an unfinished layers file stays behind");
             }
         }
@@ -243,7 +273,8 @@ fn backing(home: &OwnedFd, path: &Path, mounter: Option<Mounter>) -> Result<&'st
     if is_refused { Err(StorageErrorKind::Backing { fs }) } else { Ok(fs) }
 }
 
-fn mount_id(dir: &OwnedFd, name: &OsStr) -> Result<u64, Errno> {
+/// The mount that an entry of a directory shows, or with an empty name the directory itself.
+pub(crate) fn mount_id(dir: &OwnedFd, name: &OsStr) -> Result<u64, Errno> {
     // Not asking the server keeps a stuck one from holding everybody up.
     let flags =
         AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC | AtFlags::EMPTY_PATH;

@@ -3,6 +3,7 @@
 //! [`driver::Driver`] is the whole of it; [`id`] names layers, [`layers_file`]
 //! holds their ancestors, and [`status`] is what `docker info` shows. [`archive`] moves
 //! layers into branches and out of them, and [`changes`] says what a branch changes.
+//! [`fsck`] finds what crashes and accidents left, and mends it.
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -31,6 +32,7 @@ mod count;
 mod diffs;
 pub mod driver;
 pub mod error;
+pub mod fsck;
 mod home;
 pub mod id;
 pub mod image;

@@ -63,7 +63,7 @@ impl Driver {
         let mount = match self.home.mount_on(id) {
             Ok(None) => return Ok(idle),
             Ok(Some(mount)) => mount,
-            Err(Errno::NOTCONN) => return Ok(State::Dead),
+            Err(errno) if is_dead(errno) => return Ok(State::Dead),
             Err(errno) => return Err(failed("statx", path)(errno)),
         };
         if record.is_none_or(|it| it.mount != Some(mount) || it.boot != self.boot) {
@@ -78,8 +78,7 @@ impl Driver {
         // Attributes may be known to the kernel; for this it has to ask the server.
         match rustix::fs::statfs(&path) {
             Ok(_) => Ok(State::Mounted(mount)),
-            // The last two are what a request gets that was on its way when the server died, by device and by io_uring.
-            Err(Errno::NOTCONN | Errno::CONNABORTED | Errno::CANCELED) => Ok(State::Dead),
+            Err(errno) if is_dead(errno) => Ok(State::Dead),
             Err(errno) => Err(failed("statfs", path)(errno)),
         }
     }
@@ -133,6 +132,12 @@ impl Driver {
             }
         }
     }
+}
+
+/// Whether a mount that answers so has lost its server.
+pub(crate) fn is_dead(errno: Errno) -> bool {
+    // The last two are what a request gets that was on its way when the server died, by device and by io_uring.
+    matches!(errno, Errno::NOTCONN | Errno::CONNABORTED | Errno::CANCELED)
 }
 
 /// Mounts; waits while a server that is about to end still has the branch, as one that was killed may for seconds.

@@ -14,8 +14,8 @@ use crate::record::Records;
 
 /// What is written down.
 #[derive(Debug, Serialize, Deserialize)]
-struct Note {
-    layers: Vec<LayerId>,
+pub(crate) struct Note {
+    pub(crate) layers: Vec<LayerId>,
 }
 
 /// Layers that go again unless they are kept.

@@ -18,7 +18,8 @@ use crate::error::{StorageErrorKind, failed};
 /// Longest object read, in bytes; image configurations are the longest.
 const LEN_MAX: u64 = 8 << 20;
 
-const SUFFIX: &str = ".json";
+/// What the name of an object's file has after its key.
+pub(crate) const SUFFIX: &str = ".json";
 
 /// A directory of objects.
 #[derive(Debug)]

@@ -45,7 +45,8 @@ pub(crate) fn remove_directory(
     remove_all(parent, &gone).map_err(failed("remove", parent_path.join(&gone)))
 }
 
-fn remove_all(parent: &OwnedFd, name: &OsStr) -> Result<(), Errno> {
+/// Deletes an entry of `parent` with all below it; one that is not there is fine.
+pub(crate) fn remove_all(parent: &OwnedFd, name: &OsStr) -> Result<(), Errno> {
     match retry(|| remove_tree(parent, name)) {
         Err(Errno::NOENT) => Ok(()),
         other => other,

@@ -154,10 +154,7 @@ impl ImageStore<'_> {
             .map_err(failed("open", self.splits_path.join(record.chain_id.hex())))?;
         let mut digest = None;
         let mut fill = |out: &mut dyn Write| {
-            let records = GzDecoder::new(File::from(split.try_clone()?));
-            let mut hashing = Hashing::new(out);
-            assemble(io::BufReader::new(records), |path| open_in(&dir, path), &mut hashing)?;
-            digest = Some(hashing.digest().0);
+            digest = Some(put_together(&dir, File::from(split.try_clone()?), out)?);
             Ok(())
         };
         let filled = sink.member(&blob(&record.diff_id), record.archive_len_bytes, &mut fill);
@@ -167,6 +164,14 @@ impl ImageStore<'_> {
             _ => Err(lost("its files are not what they were".to_owned())),
         }
     }
+}
+
+/// Writes the archive of a layer, put together from its files and what was kept besides; returns its digest.
+pub(crate) fn put_together(dir: &OwnedFd, split: File, out: impl Write) -> io::Result<Digest> {
+    let mut hashing = Hashing::new(out);
+    let records = io::BufReader::new(GzDecoder::new(split));
+    assemble(records, |path| open_in(dir, path), &mut hashing)?;
+    Ok(hashing.digest().0)
 }
 
 /// The name of what has this digest.

@@ -44,23 +44,23 @@ pub struct ImageStore<'d> {
 
 /// Which layer of the driver holds a stack.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct LayerRecord {
-    pub(super) chain_id: Digest,
-    pub(super) diff_id: Digest,
-    pub(super) layer: LayerId,
+pub(crate) struct LayerRecord {
+    pub(crate) chain_id: Digest,
+    pub(crate) diff_id: Digest,
+    pub(crate) layer: LayerId,
     /// Bytes of its files.
-    pub(super) size_bytes: u64,
+    pub(crate) size_bytes: u64,
     /// Length of its archive.
-    pub(super) archive_len_bytes: u64,
+    pub(crate) archive_len_bytes: u64,
     /// Whether the archive can be put together again.
-    pub(super) is_reproducible: bool,
+    pub(crate) is_reproducible: bool,
 }
 
 /// What a name stands for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Tag {
-    pub(super) reference: Reference,
-    pub(super) image: Digest,
+pub(crate) struct Tag {
+    pub(crate) reference: Reference,
+    pub(crate) image: Digest,
 }
 
 /// What is known of an image.

@@ -5,6 +5,8 @@
     reason = "shared by test programs; a test that cannot prepare has failed"
 )]
 
+pub mod damage;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
