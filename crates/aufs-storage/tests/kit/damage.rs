@@ -9,7 +9,7 @@ use std::process::Command;
 use aufs_storage::container::ContainerStore;
 use aufs_storage::driver::Driver;
 use aufs_storage::id::LayerId;
-use aufs_storage::image::digest::Digest;
+use aufs_storage::image::digest::{Digest, chain_ids};
 use aufs_storage::image::{ImageStore, LoadOptions};
 use aufs_testkit::layers::archive;
 use serde_json::{Value, json};
@@ -124,7 +124,8 @@ impl Bed {
 
     /// Moves what is there away, and leaves a link to it.
     pub fn replace_by_link(&self, path: &Path) {
-        let away = self.base.path().join("away");
+        let away =
+            (0..).map(|it| self.base.path().join(format!("away{it}"))).find(|it| !it.exists()).unwrap();
         fs::rename(path, &away).unwrap();
         symlink(away, path).unwrap();
     }
@@ -191,6 +192,85 @@ impl Bed {
         store.load(&from.base.path().join("images"), &LoadOptions::default(), &()).unwrap();
     }
 
+    /// Every object that a driver or a store has, and the directories they lie in, sorted.
+    pub fn objects(&self) -> Vec<PathBuf> {
+        let mut objects = Vec::new();
+        for top in ["aufs", "aufs-rs"] {
+            for entry in list(&self.at(top)) {
+                objects.extend(list(&entry));
+                objects.push(entry);
+            }
+        }
+        objects.sort();
+        objects
+    }
+
+    /// What no repair may touch: all that images and containers lead to whose records are what they say they are,
+    /// and every layer while one of those records, or what a name stands for, is not there or not that.
+    ///
+    /// Read from the files alone, by another way than the code that is tested.
+    pub fn good(&self) -> Vec<PathBuf> {
+        let (mut good, mut layers, mut is_sure) = (Vec::new(), Vec::new(), true);
+        for (path, key) in self.records("images") {
+            let bytes = read(&path);
+            if Digest::of(&bytes).hex() != key {
+                is_sure = false;
+                continue;
+            }
+            good.push(path);
+            let config: Value = serde_json::from_slice(&bytes).unwrap();
+            let diff_ids = config["rootfs"]["diff_ids"].as_array().unwrap();
+            let diff_ids: Vec<Digest> =
+                diff_ids.iter().map(|it| it.as_str().unwrap().parse().unwrap()).collect();
+            for chain_id in chain_ids(&diff_ids) {
+                let path = self.at(format!("aufs-rs/layers/{}.json", chain_id.hex()));
+                match layer_of(&path, chain_id.hex()) {
+                    Some(layer) => {
+                        layers.push(layer);
+                        good.extend([path, self.at(format!("aufs-rs/splits/{}", chain_id.hex()))]);
+                    }
+                    None => is_sure = false,
+                }
+            }
+        }
+        is_sure &= self.records("layers").iter().all(|(path, key)| layer_of(path, key).is_some());
+        for (path, key) in self.records("containers") {
+            layers.extend([key.clone(), format!("{key}-init")]);
+            is_sure &= json(&path)["id"] == key;
+            good.push(path);
+        }
+        for (path, key) in self.records("tags") {
+            let tag = json(&path);
+            let image = tag["image"].as_str().and_then(|it| it.strip_prefix("sha256:"));
+            let has_image = image.is_some_and(|it| self.at(format!("aufs-rs/images/{it}.json")).exists());
+            let is_named = tag["reference"].as_str().is_some_and(|it| Digest::of(it.as_bytes()).hex() == key);
+            match (is_named, has_image) {
+                (true, true) => good.push(path),
+                (true, false) => is_sure = false,
+                (false, _) => {}
+            }
+        }
+        if !is_sure {
+            let all = list(&self.at("aufs/diff")).into_iter().filter(|it| !list(it).is_empty());
+            let names = all.map(|it| it.file_name().unwrap().to_str().unwrap().to_owned());
+            layers.extend(names.filter(|it| !it.ends_with("-removing")));
+        }
+        for layer in layers {
+            let mut left = vec![self.at(format!("aufs/diff/{layer}"))];
+            while let Some(path) = left.pop() {
+                left.extend(list(&path));
+                good.push(path);
+            }
+        }
+        good
+    }
+
+    /// Objects with their keys.
+    fn records(&self, dir: &str) -> Vec<(PathBuf, String)> {
+        let stem = |it: &Path| it.file_stem().unwrap().to_str().unwrap().to_owned();
+        list(&self.at("aufs-rs").join(dir)).into_iter().map(|it| (it.clone(), stem(&it))).collect()
+    }
+
     /// Both images as they are saved, under their names.
     pub fn saved(&self) -> Vec<u8> {
         let driver = open(&self.root());
@@ -207,6 +287,31 @@ impl Bed {
     pub fn changed(&self) -> Option<String> {
         fs::read_to_string(self.at(format!("aufs/diff/{CONTAINER}/etc/passwd"))).ok()
     }
+}
+
+/// What a directory holds; nothing where there is none, and nothing through a link.
+fn list(dir: &Path) -> Vec<PathBuf> {
+    if !fs::symlink_metadata(dir).is_ok_and(|it| it.is_dir()) {
+        return Vec::new();
+    }
+    fs::read_dir(dir).unwrap().map(|it| it.unwrap().path()).collect()
+}
+
+/// The bytes of a file, but of nothing else.
+fn read(path: &Path) -> Vec<u8> {
+    let is_file = fs::symlink_metadata(path).is_ok_and(|it| it.is_file());
+    if is_file { fs::read(path).unwrap() } else { Vec::new() }
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&read(path)).unwrap_or_default()
+}
+
+/// The layer of a record, if it tells of that stack.
+fn layer_of(path: &Path, chain: &str) -> Option<String> {
+    let record = json(path);
+    let is_named = record["chain_id"].as_str() == Some(&format!("sha256:{chain}"));
+    record["layer"].as_str().filter(|_| is_named).map(str::to_owned)
 }
 
 /// All that a tree holds, with the times of its changes but not those of its reads.
