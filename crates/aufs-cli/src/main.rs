@@ -39,6 +39,7 @@ enum Verb {
     Image(cmd::image::ImageArgs),
     Container(cmd::container::ContainerArgs),
     Info(cmd::info::InfoArgs),
+    Fsck(cmd::fsck::FsckArgs),
     Completions(cmd::manual::CompletionsArgs),
     Man(cmd::manual::ManArgs),
     #[command(hide = true)]
@@ -50,45 +51,46 @@ fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     let name = args.first().and_then(|it| Path::new(it).file_name()).unwrap_or(OsStr::new("aufs"));
     let (shown, result) = if helper::is_helper_call(name, args.get(1).map(OsString::as_os_str)) {
-        (name.to_string_lossy().into_owned(), helper::run(&args))
+        (name.to_string_lossy().into_owned(), helper::run(&args).map(ExitCode::from))
     } else {
         run(&args)
     };
     match result {
-        Ok(exit) => exit.into(),
+        Ok(code) => code,
         Err(error) => {
             complain(&shown, &error);
-            cmd::exit_of(&error).into()
+            cmd::code_of(&error)
         }
     }
 }
 
-fn run(args: &[OsString]) -> (String, anyhow::Result<Exit>) {
+fn run(args: &[OsString]) -> (String, anyhow::Result<ExitCode>) {
     let cli = match parse::<Cli>(args) {
         Ok(Some(cli)) => cli,
-        Ok(None) => return ("aufs".to_owned(), Ok(Exit::Success)),
+        Ok(None) => return ("aufs".to_owned(), Ok(Exit::Success.into())),
         Err(error) => return ("aufs".to_owned(), Err(error)),
     };
     // A server starts its log when it knows where that goes.
     if !matches!(cli.verb, Verb::Serve(_)) {
         log::start(Reader::Caller);
     }
-    match cli.verb {
-        Verb::Mount(args) => ("aufs mount".to_owned(), cmd::mount::run(args)),
-        Verb::Umount(args) => ("aufs umount".to_owned(), cmd::umount::run(args)),
-        Verb::Detect(args) => ("aufs detect".to_owned(), cmd::detect::run(args)),
-        Verb::Stat(args) => ("aufs stat".to_owned(), cmd::stat::run(args)),
-        Verb::Branch(args) => ("aufs branch".to_owned(), cmd::branch::run(args)),
-        Verb::Image(args) => ("aufs image".to_owned(), cmd::image::run(args)),
-        Verb::Container(args) => ("aufs container".to_owned(), cmd::container::run(args)),
-        Verb::Info(args) => ("aufs info".to_owned(), cmd::info::run(args)),
-        Verb::Completions(args) => {
-            ("aufs completions".to_owned(), cmd::manual::completions(&args, Cli::command()))
-        }
-        Verb::Man(args) => ("aufs man".to_owned(), cmd::manual::pages(&args, Cli::command())),
-        Verb::Enter(args) => ("aufs container exec".to_owned(), cmd::exec::enter_and_run(args)),
-        Verb::Serve(args) => ("aufs serve".to_owned(), cmd::serve::run(args)),
-    }
+    let (name, result) = match cli.verb {
+        Verb::Mount(args) => ("aufs mount", cmd::mount::run(args)),
+        Verb::Umount(args) => ("aufs umount", cmd::umount::run(args)),
+        Verb::Detect(args) => ("aufs detect", cmd::detect::run(args)),
+        Verb::Stat(args) => ("aufs stat", cmd::stat::run(args)),
+        Verb::Branch(args) => ("aufs branch", cmd::branch::run(args)),
+        Verb::Image(args) => ("aufs image", cmd::image::run(args)),
+        Verb::Container(args) => ("aufs container", cmd::container::run(args)),
+        Verb::Info(args) => ("aufs info", cmd::info::run(args)),
+        // The one verb with exit codes of its own.
+        Verb::Fsck(args) => return ("aufs fsck".to_owned(), cmd::fsck::run(&args).map(ExitCode::from)),
+        Verb::Completions(args) => ("aufs completions", cmd::manual::completions(&args, Cli::command())),
+        Verb::Man(args) => ("aufs man", cmd::manual::pages(&args, Cli::command())),
+        Verb::Enter(args) => ("aufs container exec", cmd::exec::enter_and_run(args)),
+        Verb::Serve(args) => ("aufs serve", cmd::serve::run(args)),
+    };
+    (name.to_owned(), result.map(ExitCode::from))
 }
 
 /// Parses a command line; `None` when it only asked for help or the version, which is printed.
@@ -105,17 +107,7 @@ fn parse<T: Parser>(args: &[OsString]) -> anyhow::Result<Option<T>> {
 
 /// Prints an error as one line; a stderr that is gone leaves only the exit code.
 fn complain(name: &str, error: &anyhow::Error) {
-    // Names in archives and options may hold anything, and a terminal obeys control characters.
-    let plain = |it: char| {
-        if it == '\n' {
-            ' '
-        } else if it.is_control() {
-            '?'
-        } else {
-            it
-        }
-    };
-    let line: String = format!("{name}: {error:#}").chars().map(plain).collect();
+    let line = cmd::show::plain(&format!("{name}: {error:#}"));
     if let Err(error) = writeln!(std::io::stderr(), "{line}") {
         tracing::debug!(%error, "stderr is closed");
     }

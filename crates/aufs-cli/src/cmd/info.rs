@@ -90,7 +90,7 @@ fn take_config(args: &mut InfoArgs, file: &Path) -> anyhow::Result<()> {
                 }
                 _ => args.storage_driver = Some(value),
             },
-            "--data-root" | "--graph" | "-g" => args.root.root = value.into(),
+            "--data-root" | "--graph" | "-g" => args.root.data.root = value.into(),
             other => tracing::debug!(option = other, "not the storage driver's"),
         }
     }

@@ -1,5 +1,7 @@
 //! The verbs, one file each, and what their errors mean for the exit code.
 
+use std::process::ExitCode;
+
 use aufs_fuse::FuseError;
 use aufs_mount::error::{ErrorClass, MountError};
 use aufs_mount::option::OptionError;
@@ -9,13 +11,14 @@ use aufs_storage::image::error::{ImageError, ImageErrorKind};
 use aufs_union::OpenUnionError;
 use nix::errno::Errno;
 
-use crate::exit::Exit;
+use crate::exit::{Exit, FsckExit};
 
 pub mod branch;
 pub mod container;
 mod cp;
 pub mod detect;
 pub mod exec;
+pub mod fsck;
 pub mod image;
 pub mod info;
 pub mod live;
@@ -87,7 +90,14 @@ impl ServeError {
 }
 
 /// Returns the exit code for an error.
-pub fn exit_of(error: &anyhow::Error) -> Exit {
+pub fn code_of(error: &anyhow::Error) -> ExitCode {
+    match error.is::<fsck::FsckError>() {
+        true => FsckExit::Failure.into(),
+        false => exit_of(error).into(),
+    }
+}
+
+fn exit_of(error: &anyhow::Error) -> Exit {
     if error.is::<live::PartlyDone>() {
         Exit::Failure
     } else if let Some(error) = error.downcast_ref::<MountError>() {

@@ -15,10 +15,17 @@ const DEFAULT: &str = "/var/lib/aufs-rs";
 
 /// The data root.
 #[derive(Debug, Args)]
-pub struct RootArgs {
+pub struct DataRootArgs {
     /// The data root; the driver's home is DIR/aufs, as /var/lib/docker/aufs is Docker's.
     #[arg(long, value_name = "DIR", env = "AUFS_ROOT", default_value = DEFAULT)]
     pub root: PathBuf,
+}
+
+/// The data root, and how its driver mounts.
+#[derive(Debug, Args)]
+pub struct RootArgs {
+    #[command(flatten)]
+    pub data: DataRootArgs,
 
     /// Options of every mount, as of aufs mount -o, but for the branches.
     #[arg(long, value_name = "OPTIONS", allow_hyphen_values = true)]
@@ -47,6 +54,6 @@ impl RootArgs {
         // The server is this very program, whatever name it was called by.
         let program = std::env::current_exe().ok();
         let options = DriverOptions { mounter: self.mounter, program, log: None, mount: parsed.options };
-        Ok(Driver::open(&self.root, options)?)
+        Ok(Driver::open(&self.data.root, options)?)
     }
 }

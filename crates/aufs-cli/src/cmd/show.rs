@@ -40,6 +40,20 @@ pub fn archive_stdin() -> anyhow::Result<File> {
     Ok(stdin.as_fd().try_clone_to_owned()?.into())
 }
 
+/// A text as one line that no terminal obeys: names in archives, options and directories may hold anything.
+pub fn plain(text: &str) -> String {
+    let plain = |it: char| {
+        if it == '\n' {
+            ' '
+        } else if it.is_control() {
+            '?'
+        } else {
+            it
+        }
+    };
+    text.chars().map(plain).collect()
+}
+
 /// Writes JSON for programs.
 pub fn to_json(value: &impl Serialize, out: &mut impl Write) -> anyhow::Result<()> {
     serde_json::to_writer_pretty(&mut *out, value)?;
