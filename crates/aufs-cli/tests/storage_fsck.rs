@@ -6,10 +6,12 @@ mod store;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use aufs_storage::container::{Container, ContainerState, ContainerStore};
+use aufs_storage::driver::Removal;
 use aufs_storage::fsck::{FsckOptions, Outcome, Report, Verdict, fsck};
-use aufs_storage::image::LoadOptions;
+use aufs_storage::image::{ImageStore, LoadOptions};
 use aufs_testkit::layers::{archive, docker_save};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
@@ -151,6 +153,47 @@ fn fuse_root_an_orphan_goes_when_nobody_uses_it() {
     mends(&store, "removing", Verdict::Repaired);
     assert!(!is_mounted(&inside) && !inside.exists());
     assert_eq!(fs::read_to_string(outside.path().join("file")).unwrap(), "kept");
+}
+
+#[test]
+fn fuse_root_commands_at_work_leave_nothing_to_find() {
+    if skip() {
+        return;
+    }
+    let store = Store::new();
+    let (containers, _) = with_container(&store);
+    let other = tempfile::tempdir().unwrap();
+    docker_save(other.path(), "other", &Value::Null, &[archive(&[("a", "a")]), archive(&[("c", "c")])]);
+    std::thread::scope(|scope| {
+        let lives = scope.spawn(|| {
+            for round in 0..12 {
+                let name = format!("two-{round}");
+                containers.create("demo", Some(&name), Vec::new()).unwrap();
+                containers.start(&name).unwrap();
+                containers.stop(&name).unwrap();
+                containers.remove(&name, Removal::IfUnused).unwrap();
+            }
+        });
+        let images = scope.spawn(|| {
+            let driver = store.again();
+            let images = ImageStore::open(&driver).unwrap();
+            for _ in 0..12 {
+                images.load(other.path(), &LoadOptions::default(), &()).unwrap();
+                images.remove("other").unwrap();
+                store.create("layer", "");
+                store.remove(&id("layer"));
+            }
+        });
+        let mut looks = 0;
+        while !(lives.is_finished() && images.is_finished()) {
+            let report = fsck(&root(&store), if looks % 2 == 0 { LOOK } else { REPAIR }).unwrap();
+            assert_eq!(report.verdict(), Verdict::Clean, "look {looks}: {report:#?}");
+            looks += 1;
+            // A look asks each mount, which is in use for that moment; it is not to be so all the time.
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        println!("{looks} looks");
+    });
 }
 
 fn aufs(root: &Path, words: &[&str]) -> Output {

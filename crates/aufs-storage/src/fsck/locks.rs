@@ -14,6 +14,9 @@ use super::snapshot::state_path;
 use crate::error::{StorageErrorKind, failed};
 use crate::id::{INIT, LayerId};
 
+/// How many locks are held at once; more are only waited for.
+const HELD_MAX: usize = 256;
+
 /// Who else may look at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Share {
@@ -35,30 +38,39 @@ pub(super) fn hold_store(root: &Root, share: Share) -> Result<Option<OwnedFd>, S
     Ok(Some(lock))
 }
 
-/// Waits until whoever works on what these findings tell of has finished.
-pub(super) fn wait_for(root: &Root, findings: &[Finding]) -> Result<(), StorageErrorKind> {
-    let subjects: BTreeSet<_> = findings.iter().filter_map(|it| it.subject.as_ref()).collect();
-    for id in subjects {
-        wait_for_one(root, "counts", id)?;
-        wait_for_one(root, "locks", id)?;
-        let container = id.as_str().strip_suffix(INIT).and_then(|it| it.parse::<LayerId>().ok());
-        container.map_or(Ok(()), |it| wait_for_one(root, "locks", &it))?;
+/// Waits until whoever works on what these findings tell of has finished, and keeps others from it until this is dropped.
+pub(super) fn hold(root: &Root, findings: &[Finding]) -> Result<Vec<OwnedFd>, StorageErrorKind> {
+    let layers: BTreeSet<_> = findings.iter().filter_map(|it| it.subject.clone()).collect();
+    let of_init = |it: &LayerId| it.as_str().strip_suffix(INIT).and_then(|it| it.parse().ok());
+    let containers: BTreeSet<_> = layers.iter().cloned().chain(layers.iter().filter_map(of_init)).collect();
+    let mut held = Vec::new();
+    // Whoever holds the lock of a container waits for those of layers, and those are taken in the order of ids.
+    for (dir, ids) in [("locks", &containers), ("counts", &layers)] {
+        for id in ids {
+            let lock = hold_one(root, dir, id)?;
+            held.extend(lock.filter(|_| held.len() < HELD_MAX));
+        }
     }
-    Ok(())
+    Ok(held)
 }
 
-fn wait_for_one(root: &Root, dir: &str, id: &LayerId) -> Result<(), StorageErrorKind> {
+fn hold_one(root: &Root, dir: &str, id: &LayerId) -> Result<Option<OwnedFd>, StorageErrorKind> {
     let path = state_path(dir, id);
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let opened = root
-        .open_below(path.parent().unwrap_or(Path::new("")))
-        .and_then(|dir| rustix::fs::openat(dir, id.as_str(), flags, Mode::empty()));
-    let lock = match opened {
-        // Nobody can have locked what is not there, or no file.
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO) => return Ok(()),
-        other => other.map_err(failed("open", root.path.join(&path)))?,
-    };
-    wait(&lock, Share::Readers, id.as_str()).map_err(failed("flock", root.path.join(path)))
+    let (dir, whole) = (path.parent().unwrap_or(Path::new("")), root.path.join(&path));
+    loop {
+        let dir = root.open_below(dir);
+        let lock = match dir.and_then(|it| rustix::fs::openat(it, id.as_str(), flags, Mode::empty())) {
+            // Nobody can have locked what is not there, or no file.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO) => return Ok(None),
+            other => other.map_err(failed("open", &whole))?,
+        };
+        wait(&lock, Share::Readers, id.as_str()).map_err(failed("flock", &whole))?;
+        // Who held it may have removed the layer, and the file with it, and somebody else made both anew.
+        if 0 < rustix::fs::fstat(&lock).map_err(failed("fstat", &whole))?.st_nlink {
+            return Ok(Some(lock));
+        }
+    }
 }
 
 /// Takes a lock; says so when that takes longer.

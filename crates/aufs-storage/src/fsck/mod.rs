@@ -23,10 +23,11 @@ mod uses;
 mod verify;
 
 use std::path::Path;
+use std::time::Duration;
 
 pub use finding::{Fault, Finding, Remedy};
 
-use self::locks::{Share, hold_store, wait_for};
+use self::locks::{Share, hold, hold_store};
 use self::read::Root;
 use self::repair::Repair;
 use crate::error::{StorageError, StorageErrorKind};
@@ -117,14 +118,26 @@ fn look(root: &Path, options: FsckOptions) -> Result<Report, StorageErrorKind> {
     Ok(report)
 }
 
+/// How often what is found is looked at.
+///
+/// Once under its locks is not enough: a lock that was not there to be held may have come since, and
+/// one that was may have been opened, but not locked yet, by a command that is about to begin.
+const LOOKS: usize = 3;
+
+/// How long commands that wait for us have between two looks.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// What is wrong, but for what a command at work was about to finish.
 fn confirmed(root: &Root) -> Result<Vec<Finding>, StorageErrorKind> {
-    let first = judge::judge(&root.read()?);
-    if first.is_empty() {
-        return Ok(first);
+    let mut findings = judge::judge(&root.read()?);
+    for _ in 1..LOOKS {
+        if !findings.is_empty() {
+            let locks = hold(root, &findings)?;
+            let again = judge::judge(&root.read()?);
+            drop(locks);
+            std::thread::sleep(PAUSE);
+            findings.retain(|it| again.contains(it));
+        }
     }
-    wait_for(root, &first)?;
-    let mut again = judge::judge(&root.read()?);
-    again.retain(|it| first.contains(it));
-    Ok(again)
+    Ok(findings)
 }

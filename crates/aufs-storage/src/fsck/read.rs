@@ -210,9 +210,13 @@ impl Reader<'_> {
     }
 
     fn is_empty(&self, dir: &OwnedFd, part: &str, id: &LayerId) -> Result<bool, StorageErrorKind> {
-        let listed = open_directory(dir, id.as_ref()).and_then(draft::read_names);
-        match listed {
+        // What is mounted there meanwhile is not entered, or whoever unmounts it would find it in use.
+        let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat2(dir, id.as_str(), flags, Mode::empty(), resolve);
+        match opened.and_then(draft::read_names) {
             Err(Errno::NOENT) => Ok(true),
+            Err(Errno::XDEV) => Ok(false),
             other => Ok(other.map_err(failed("list", self.root.path.join(layer_path(part, id))))?.is_empty()),
         }
     }
