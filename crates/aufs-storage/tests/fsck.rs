@@ -3,50 +3,12 @@
 
 mod kit;
 
-use std::fs::{self, File};
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::Duration;
+use std::fs;
 
-use aufs_storage::fsck::{Fault, FsckOptions, Outcome, Report, Verdict, fsck};
-use kit::damage::{Bed, CONTAINER, DEAD, state};
+use aufs_storage::fsck::{Verdict, fsck};
+use kit::damage::{Bed, CONTAINER, Case, DEAD, LOOK, REPAIR, found, left, state};
 use kit::{open, skip};
-use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
-use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
 use serde_json::json;
-
-const LOOK: FsckOptions = FsckOptions { repair: false, verify: false };
-const REPAIR: FsckOptions = FsckOptions { repair: true, verify: false };
-
-fn look(bed: &Bed) -> Report {
-    fsck(&bed.root(), LOOK).unwrap()
-}
-
-/// The kinds of what was found and not mended.
-fn left(report: &Report) -> Vec<String> {
-    let left = report.findings.iter().filter(|it| it.1 != Outcome::Repaired);
-    let mut kinds: Vec<String> = left.map(|it| kind(&it.0.fault)).collect();
-    kinds.sort();
-    kinds
-}
-
-fn kind(fault: &Fault) -> String {
-    serde_json::to_value(fault).unwrap()["kind"].as_str().unwrap().to_owned()
-}
-
-/// Damage, and the kinds of what is found then.
-type Case = (&'static str, fn(&Bed), &'static [&'static str]);
-
-/// What a command holds, and what it has made so far.
-type AtWork = (&'static str, fn(&Bed));
-
-/// Looks, and fails unless these kinds are found and nothing is changed.
-fn found(bed: &Bed, case: &str, kinds: &[&str]) {
-    let before = state(&bed.root());
-    let report = look(bed);
-    assert_eq!(left(&report), kinds, "{case}: {report:#?}");
-    assert!(before == state(&bed.root()), "{case}: looking changed something");
-}
 
 #[test]
 fn root_what_can_be_mended_is() {
@@ -198,7 +160,7 @@ fn root_what_can_be_mended_is() {
         found(&bed, case, kinds);
         let report = fsck(&bed.root(), REPAIR).unwrap();
         assert_eq!((report.verdict(), left(&report)), (Verdict::Repaired, vec![]), "{case}: {report:#?}");
-        let report = look(&bed);
+        let report = fsck(&bed.root(), LOOK).unwrap();
         assert_eq!(report.verdict(), Verdict::Clean, "{case}, again: {report:#?}");
         assert!(bed.saved() == whole, "{case}: what is saved is other than before");
         assert_eq!(bed.changed().as_deref(), Some("changed"), "{case}");
@@ -312,15 +274,6 @@ fn root_what_cannot_be_mended_is_left_as_it_is() {
             |it| it.write(format!("aufs-rs/containers/{CONTAINER}.json"), "{"),
             &["malformed"],
         ),
-        (
-            "a container without layer",
-            |it| {
-                ["layers", "diff", "mnt"]
-                    .iter()
-                    .for_each(|part| it.remove(format!("aufs/{part}/{CONTAINER}")))
-            },
-            &["layer-gone", "stale-count"],
-        ),
         ("no split", |it| it.remove(it.split_of(1)), &["split-gone"]),
         (
             "somebody's layer on nothing",
@@ -370,259 +323,6 @@ fn root_what_cannot_be_mended_is_left_as_it_is() {
         let again = fsck(&bed.root(), REPAIR).unwrap();
         assert_eq!(left(&again), left(&report), "{case}");
         assert!(before == state(&bed.root()), "{case}: a repair that mends nothing changes nothing");
-        assert_eq!(bed.changed().is_some(), !case.contains("without layer"), "{case}");
-    }
-}
-
-#[test]
-fn root_what_a_load_needs_is_out_of_its_way() {
-    if skip() {
-        return;
-    }
-    let healthy = Bed::new();
-    let whole = healthy.saved();
-    let cases: &[Case] = &[
-        ("a layer record that is garbage", |it| it.write(it.record_of(1), "{}"), &["malformed"]),
-        ("an image that is garbage", |it| it.write(it.image_file(0), ""), &["malformed"]),
-        (
-            "images that were lost",
-            |it| {
-                it.remove(it.image_file(0));
-                it.remove(it.image_file(1))
-            },
-            &["image-gone", "image-gone", "image-gone", "orphan"],
-        ),
-        (
-            "a layer that is gone",
-            |it| ["layers", "diff", "mnt"].iter().for_each(|part| it.remove(it.part(part, 1))),
-            &["layer-gone", "stale-count"],
-        ),
-    ];
-    for (case, damage, kinds) in cases {
-        let bed = healthy.copy();
-        damage(&bed);
-        found(&bed, case, kinds);
-        assert_eq!(fsck(&bed.root(), REPAIR).unwrap().verdict(), Verdict::Left, "{case}");
-        bed.load(&healthy);
-        let report = fsck(&bed.root(), REPAIR).unwrap();
-        assert_eq!(left(&report), [""; 0], "{case}: {report:#?}");
-        assert!(bed.saved() == whole, "{case}");
         assert_eq!(bed.changed().as_deref(), Some("changed"), "{case}");
     }
-}
-
-#[test]
-fn root_a_tree_that_docker_wrote_is_good_data() {
-    if skip() {
-        return;
-    }
-    let bed = Bed::empty();
-    for (layer, ancestors) in
-        [("base", ""), ("top", "base\n"), ("c-init", "top\nbase\n"), ("c", "\nc-init\n\ntop\nbase\n")]
-    {
-        bed.write(format!("aufs/layers/{layer}"), ancestors);
-        bed.write(format!("aufs/diff/{layer}/file"), layer);
-        fs::create_dir_all(bed.at(format!("aufs/mnt/{layer}"))).unwrap();
-    }
-    for marker in [".wh..wh.aufs", ".wh.file", ".wh..wh.plnk/1.2"] {
-        bed.write(format!("aufs/diff/top/{marker}"), "");
-    }
-    bed.write("image/aufs/repositories.json", "{}");
-    found(&bed, "Docker's", &[]);
-    let before = state(&bed.root());
-    assert_eq!(fsck(&bed.root(), REPAIR).unwrap().verdict(), Verdict::Clean);
-    assert!(before == state(&bed.root()));
-    // What our own commands put beside it makes no difference.
-    drop(open(&bed.root()));
-    assert_eq!(fsck(&bed.root(), REPAIR).unwrap().verdict(), Verdict::Clean);
-    assert!(fsck(&bed.root().join("image/aufs"), LOOK).is_err(), "no data root");
-}
-
-#[test]
-fn root_what_a_command_is_about_to_finish_is_not_found() {
-    if skip() {
-        return;
-    }
-    // A command that makes an image, and one that makes a layer.
-    let cases: [AtWork; 2] = [
-        ("aufs-rs/splits", |it| {
-            it.orphans();
-            it.note(&["x", "y"]);
-        }),
-        ("aufs-rs/counts/z", |it| it.directory("aufs/diff/z")),
-    ];
-    for (lock, makes) in cases {
-        let bed = Bed::new();
-        if !bed.at(lock).exists() {
-            bed.write(lock, "");
-        }
-        let held = File::open(bed.at(lock)).unwrap();
-        flock(&held, FlockOperation::LockExclusive).unwrap();
-        makes(&bed);
-        let (tell, hear) = channel();
-        let (root, again) = (bed.root(), bed.root());
-        let looking = std::thread::spawn(move || tell.send(fsck(&root, REPAIR).unwrap()).unwrap());
-        let early = hear.recv_timeout(Duration::from_millis(500));
-        assert_eq!(early.unwrap_err(), RecvTimeoutError::Timeout, "{lock}: it waits");
-        for path in ["aufs-rs/pending/note.json", "aufs/diff/z", "aufs-rs/counts/z"] {
-            if bed.at(path).exists() {
-                bed.remove(path);
-            }
-        }
-        drop(held);
-        let report = hear.recv_timeout(Duration::from_secs(60)).unwrap();
-        looking.join().unwrap();
-        assert_eq!(report.verdict(), Verdict::Clean, "{lock}: {report:#?}");
-        assert_eq!(fsck(&again, LOOK).unwrap().verdict(), Verdict::Clean, "{lock}");
-    }
-}
-
-#[test]
-fn root_a_hundred_orphans_go_and_one_that_cannot_keeps_those_below_it() {
-    if skip() {
-        return;
-    }
-    let bed = Bed::new();
-    let driver = open(&bed.root());
-    let names: Vec<String> = (0..100).map(|it| format!("x{it:03}")).collect();
-    let mut parent = None;
-    for name in &names {
-        let id = name.parse().unwrap();
-        driver.create(&id, parent.as_ref(), &[]).unwrap();
-        parent = Some(id);
-    }
-    bed.note(&names.iter().map(String::as_str).collect::<Vec<_>>());
-    bed.write("aufs/mnt/x049/file", "somebody's");
-    let report = fsck(&bed.root(), REPAIR).unwrap();
-    let mut expected = vec!["mount-point-filled"; 1];
-    expected.extend(["orphan"; 50]);
-    assert_eq!(
-        (report.findings.len(), left(&report)),
-        (50 + 51, expected.iter().map(|it| (*it).to_owned()).collect())
-    );
-    bed.remove("aufs/mnt/x049/file");
-    let report = fsck(&bed.root(), REPAIR).unwrap();
-    assert_eq!(
-        (report.verdict(), report.findings.len()),
-        (Verdict::Repaired, 51),
-        "the layers and their note"
-    );
-    assert_eq!(fsck(&bed.root(), LOOK).unwrap().verdict(), Verdict::Clean);
-}
-
-#[test]
-fn root_files_are_compared_with_their_archives() {
-    if skip() {
-        return;
-    }
-    let verify = FsckOptions { repair: true, verify: true };
-    let bed = Bed::new();
-    let report = fsck(&bed.root(), verify).unwrap();
-    assert_eq!((report.verdict(), report.verified, report.unverifiable), (Verdict::Clean, 4, 0));
-    fs::write(bed.part("diff", 0).join("etc/passwd"), "toor").unwrap();
-    fs::remove_file(bed.part("diff", 2).join("etc/hosts")).unwrap();
-    let before = state(&bed.root());
-    let report = fsck(&bed.root(), verify).unwrap();
-    assert_eq!((report.verdict(), left(&report)), (Verdict::Left, vec!["content".to_owned(); 2]));
-    assert!(before == state(&bed.root()));
-    assert_eq!(
-        fsck(&bed.root(), LOOK).unwrap().verdict(),
-        Verdict::Clean,
-        "it looks only when it is told to"
-    );
-}
-
-/// What happens to an object, and by which number of the sorted list it is chosen.
-#[derive(Debug, Clone)]
-enum Damage {
-    Remove(usize),
-    Rename(usize, &'static str),
-    Garbage(usize, Vec<u8>),
-    Link(usize),
-    File(usize),
-    Swap(usize, usize),
-}
-
-fn damage() -> impl Strategy<Value = Damage> {
-    let at = 0_usize..1000;
-    let name = prop_oneof![Just("x"), Just("x.json"), Just("x-removing"), Just("a b"), Just("2147483647.1")];
-    prop_oneof![
-        3 => at.clone().prop_map(Damage::Remove),
-        2 => (at.clone(), name).prop_map(|(at, name)| Damage::Rename(at, name)),
-        3 => (at.clone(), prop::collection::vec(any::<u8>(), 0..40)).prop_map(|(at, it)| Damage::Garbage(at, it)),
-        1 => at.clone().prop_map(Damage::Link),
-        1 => at.clone().prop_map(Damage::File),
-        2 => (at.clone(), at).prop_map(|(at, other)| Damage::Swap(at, other)),
-    ]
-}
-
-impl Damage {
-    fn apply(&self, bed: &Bed) {
-        let objects = bed.objects();
-        let pick = |at: &usize| bed.at(&objects[at % objects.len()]);
-        match self {
-            Self::Remove(at) => bed.remove(pick(at)),
-            Self::Rename(at, name) => {
-                let path = pick(at);
-                let to = path.with_file_name(name);
-                if !to.exists() {
-                    fs::rename(path, to).unwrap();
-                }
-            }
-            Self::Garbage(at, bytes) => {
-                let path = pick(at);
-                if path.is_file() {
-                    fs::write(path, bytes).unwrap();
-                }
-            }
-            Self::Link(at) => bed.replace_by_link(&pick(at)),
-            Self::File(at) => {
-                let path = pick(at);
-                bed.remove(&path);
-                fs::write(path, "").unwrap();
-            }
-            Self::Swap(at, other) => {
-                let (path, other) = (pick(at), pick(other));
-                let is_within = path.starts_with(&other) || other.starts_with(&path);
-                if !is_within {
-                    renameat_with(CWD, path, CWD, other, RenameFlags::EXCHANGE).unwrap();
-                }
-            }
-        }
-    }
-}
-
-#[test]
-fn root_whatever_is_damaged_nothing_good_goes() {
-    if skip() {
-        return;
-    }
-    let healthy = Bed::new();
-    healthy.saved();
-    let mut runner = TestRunner::new(Config { cases: 100, failure_persistence: None, ..Config::default() });
-    let run = runner.run(&prop::collection::vec(damage(), 1..5), |damages| {
-        let bed = healthy.copy();
-        damages.iter().for_each(|it| it.apply(&bed));
-        let before = state(&bed.root());
-        let Ok(report) = fsck(&bed.root(), LOOK) else {
-            // Without aufs/ there is no data root.
-            prop_assert!(!bed.at("aufs").exists());
-            return Ok(());
-        };
-        prop_assert!(before == state(&bed.root()), "looking changed something");
-        let good = bed.good();
-        let repaired = fsck(&bed.root(), REPAIR).unwrap();
-        prop_assert_eq!(report.findings.is_empty(), repaired.findings.is_empty());
-        let after = state(&bed.root());
-        for path in &good {
-            let (was, is) = (before.get(path), after.get(path));
-            prop_assert!(was == is, "{}: {was:?} is {is:?} now; {repaired:#?}", path.display());
-        }
-        let again = fsck(&bed.root(), REPAIR).unwrap();
-        prop_assert!(after == state(&bed.root()), "a second repair changed something: {again:#?}");
-        prop_assert!(again.findings.iter().all(|it| it.1 != Outcome::Repaired), "{again:#?}");
-        prop_assert_eq!(left(&again), left(&repaired));
-        Ok(())
-    });
-    run.unwrap();
 }

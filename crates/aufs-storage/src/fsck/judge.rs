@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::finding::{Fault, Finding, Remedy};
 use super::snapshot::{Content, Count, MountPoint, Snapshot, Unreadable};
-use super::snapshot::{layer_path, record_path, state_path};
+use super::snapshot::{layer_path, state_path};
 use super::uses::{Uses, is_hollow};
 use crate::id::LayerId;
 
@@ -250,13 +250,4 @@ impl Judge<'_> {
 
 pub(super) fn leave(reason: &str) -> Remedy {
     Remedy::Leave(reason.to_owned())
-}
-
-/// A record that cannot be understood.
-pub(super) fn malformed(judge: &mut Judge<'_>, dir: &str, key: &str, read: &Unreadable, remedy: Remedy) {
-    if let Unreadable::Malformed(reason) = read {
-        let fault = Fault::Malformed { reason: reason.clone() };
-        let subject = key.parse().ok();
-        judge.find(record_path(dir, key), subject.as_ref(), fault, remedy);
-    }
 }

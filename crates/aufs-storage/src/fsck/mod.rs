@@ -3,7 +3,7 @@
 //! [`fsck`] reads what is there, decides what is wrong ([`Fault`]), and says what a repair
 //! does about it or why it does nothing ([`Remedy`]). Good data is all that images, containers and
 //! names lead to, all that a command of ours did not make, and all that is not understood: it
-//! stays. What says that an image or a container exists is never taken away.
+//! stays. What says that an image or a container exists is not taken away, but where a removal took all else.
 //!
 //! Without a repair nothing is written, not even by opening the driver, which sweeps; so it
 //! works on a read-only file system. It waits for the commands at work.
@@ -15,6 +15,7 @@
 mod finding;
 mod judge;
 mod locks;
+mod mount_points;
 mod objects;
 mod read;
 mod repair;

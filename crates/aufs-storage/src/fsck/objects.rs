@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::finding::{Fault, Remedy};
-use super::judge::{Judge, leave, malformed};
-use super::snapshot::{record_path, state_path};
+use super::judge::{Judge, leave};
+use super::snapshot::{Unreadable, record_path, state_path};
 use crate::container::{Container, RECORDS};
 use crate::id::{INIT, LayerId};
 use crate::image::LayerRecord;
@@ -20,6 +20,15 @@ impl Judge<'_> {
         self.splits();
     }
 
+    /// An object of which nothing can be made.
+    fn malformed(&mut self, dir: &str, key: &str, read: &Unreadable, remedy: Remedy) {
+        if let Unreadable::Malformed(reason) = read {
+            let fault = Fault::Malformed { reason: reason.clone() };
+            let subject = key.parse().ok();
+            self.find(record_path(dir, key), subject.as_ref(), fault, remedy);
+        }
+    }
+
     fn images(&mut self) {
         let snapshot = self.snapshot;
         for (id, read) in &snapshot.images {
@@ -28,7 +37,7 @@ impl Judge<'_> {
                 // Without it nothing would keep its layers.
                 Err(error) => {
                     let why = leave("load the image again, which writes it anew");
-                    malformed(self, "images", id.hex(), error, why);
+                    self.malformed("images", id.hex(), error, why);
                     continue;
                 }
             };
@@ -48,7 +57,7 @@ impl Judge<'_> {
             let is_used = self.uses.chains.contains(chain_id);
             let path = record_path("layers", chain_id.hex());
             match read {
-                Err(error) => malformed(self, "layers", chain_id.hex(), error, Remedy::SetAside),
+                Err(error) => self.malformed("layers", chain_id.hex(), error, Remedy::SetAside),
                 Ok(LayerRecord { layer, .. }) if is_used => {
                     let is_there = snapshot.layers.contains_key(layer) || snapshot.diffs.contains_key(layer);
                     // A file or a link in its place is told of by itself.
@@ -84,7 +93,7 @@ impl Judge<'_> {
         let snapshot = self.snapshot;
         for (key, read) in &snapshot.tags {
             match read {
-                Err(error) => malformed(self, "tags", key.hex(), error, Remedy::SetAside),
+                Err(error) => self.malformed("tags", key.hex(), error, Remedy::SetAside),
                 Ok(tag) if !snapshot.images.contains_key(&tag.image) => {
                     // It may be all that tells of an image whose layers are there still.
                     let remedy = match (&self.uses.unsure, &self.uses.lost) {
@@ -107,7 +116,7 @@ impl Judge<'_> {
                 Ok(container) => container,
                 Err(error) => {
                     let why = format!("move it away by hand; what changed in it lies in aufs/diff/{id}");
-                    malformed(self, RECORDS, id.as_str(), error, Remedy::Leave(why));
+                    self.malformed(RECORDS, id.as_str(), error, Remedy::Leave(why));
                     continue;
                 }
             };
@@ -115,6 +124,10 @@ impl Judge<'_> {
                 let fault = Fault::ImageGone { image: image.clone() };
                 let why = leave("it works, but for commits; load the image again");
                 self.find(path.clone(), Some(id), fault, why);
+            }
+            if self.uses.ending.contains(id) {
+                self.end_removal(id);
+                continue;
             }
             for layer in [Some(id.clone()), format!("{id}{INIT}").parse().ok()].into_iter().flatten() {
                 let is_there = snapshot.layers.contains_key(&layer) || snapshot.diffs.contains_key(&layer);
@@ -126,11 +139,20 @@ impl Judge<'_> {
         }
     }
 
+    /// The record of a container goes last, as when it is removed.
+    fn end_removal(&mut self, id: &LayerId) {
+        let init = format!("{id}{INIT}").parse();
+        if !init.is_ok_and(|it| self.snapshot.has_any_of(&it)) {
+            let path = record_path(RECORDS, id.as_str());
+            self.find(path, Some(id), Fault::LayerGone { layer: id.clone() }, Remedy::RemoveFile);
+        }
+    }
+
     fn notes(&mut self) {
         let snapshot = self.snapshot;
         for (key, read) in &snapshot.notes {
             match read {
-                Err(error) => malformed(self, "pending", key.as_str(), error, Remedy::SetAside),
+                Err(error) => self.malformed("pending", key.as_str(), error, Remedy::SetAside),
                 // While something of its layers is there, that is what is wrong.
                 Ok(layers) if layers.iter().any(|it| self.uses.is_orphan(it) && snapshot.has_any_of(it)) => {}
                 Ok(_) => {

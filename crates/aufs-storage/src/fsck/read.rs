@@ -1,5 +1,6 @@
 //! Reads a snapshot; opens nothing for writing, makes nothing, and follows no symbolic link.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::Read;
@@ -10,25 +11,20 @@ use aufs_host::draft;
 use aufs_host::entry::{Entry, open_directory};
 use aufs_host::errno::errno_of;
 use aufs_host::listing;
-use aufs_mount::table::{self, MountEntry};
-use aufs_mount::unmount::FUSE_TYPE;
 use oci_spec::image::ImageConfiguration;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 
-use super::snapshot::{Content, Count, Misplaced, MountPoint, Reading, Snapshot, Unreadable};
+use super::snapshot::{Content, Count, Misplaced, Reading, Snapshot, Unreadable};
 use super::snapshot::{layer_path, state_path};
 use crate::container::{Container, RECORDS};
 use crate::count::{self, boot_id};
-use crate::driver::NAME;
 use crate::error::{StorageErrorKind, failed};
-use crate::home::mount_id;
 use crate::id::{INIT, LayerId, REMOVING};
 use crate::image::digest::Digest;
 use crate::image::{LayerRecord, Tag, diff_ids};
 use crate::layers_file;
-use crate::mounts::is_dead;
 use crate::pending::Note;
 use crate::record::{Records, SUFFIX};
 
@@ -82,9 +78,9 @@ impl Root {
     }
 }
 
-struct Reader<'r> {
-    root: &'r Root,
-    snapshot: Snapshot,
+pub(super) struct Reader<'r> {
+    pub(super) root: &'r Root,
+    pub(super) snapshot: Snapshot,
 }
 
 impl Reader<'_> {
@@ -150,7 +146,7 @@ impl Reader<'_> {
     }
 
     /// Lists what layers have in a directory of the home.
-    fn parts(
+    pub(super) fn parts(
         &mut self,
         part: &str,
         expected: FileType,
@@ -209,7 +205,7 @@ impl Reader<'_> {
         self.mount_points()
     }
 
-    fn is_empty(&self, dir: &OwnedFd, part: &str, id: &LayerId) -> Result<bool, StorageErrorKind> {
+    pub(super) fn is_empty(&self, dir: &OwnedFd, part: &str, id: &LayerId) -> Result<bool, StorageErrorKind> {
         // What is mounted there meanwhile is not entered, or whoever unmounts it would find it in use.
         let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
@@ -219,27 +215,6 @@ impl Reader<'_> {
             Err(Errno::XDEV) => Ok(false),
             other => Ok(other.map_err(failed("list", self.root.path.join(layer_path(part, id))))?.is_empty()),
         }
-    }
-
-    fn mount_points(&mut self) -> Result<(), StorageErrorKind> {
-        let Some((dir, ids)) = self.parts("mnt", FileType::Directory)? else { return Ok(()) };
-        let table = fs::read("/proc/self/mountinfo").map_err(errno_of);
-        let table: Vec<_> = table::parse(&table.map_err(failed("read", "/proc/self/mountinfo"))?).collect();
-        let own = mount_id(&dir, OsStr::new("")).map_err(failed("statx", self.root.path.join("aufs/mnt")))?;
-        for id in ids {
-            let path = self.root.path.join(layer_path("mnt", &id));
-            let on_top = || table.iter().rfind(|it| it.mountpoint == path);
-            let found = match mount_id(&dir, id.as_ref()) {
-                Err(Errno::NOENT) => continue,
-                Ok(mount) if mount != own => mounted(&path, on_top(), Some(mount)),
-                Err(errno) if is_dead(errno) => mounted(&path, on_top(), None),
-                Err(errno) => return Err(failed("statx", path)(errno)),
-                Ok(_) if self.is_empty(&dir, "mnt", &id)? => MountPoint::Empty,
-                Ok(_) => MountPoint::Filled,
-            };
-            self.snapshot.mnts.insert(id, found);
-        }
-        Ok(())
     }
 
     /// Reads the objects that are written as JSON.
@@ -276,8 +251,8 @@ impl Reader<'_> {
         name: &str,
         key_of: impl Fn(&str) -> Option<K>,
         parse: impl Fn(&K, Vec<u8>) -> Result<T, String>,
-    ) -> Result<std::collections::BTreeMap<K, Reading<T>>, StorageErrorKind> {
-        let mut found = std::collections::BTreeMap::new();
+    ) -> Result<BTreeMap<K, Reading<T>>, StorageErrorKind> {
+        let mut found = BTreeMap::new();
         let path = state_path(name, "");
         let Some(dir) = self.directory(&path)? else { return Ok(found) };
         let entries = self.entries(&dir, &path)?;
@@ -383,21 +358,4 @@ const MISNAMED: &str = "it tells of something else than its name";
 
 fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     serde_json::from_slice(bytes).map_err(|error| error.to_string())
-}
-
-/// What is mounted at a path.
-fn mounted(path: &Path, entry: Option<&MountEntry>, mount: Option<u64>) -> MountPoint {
-    match entry {
-        Some(entry) if entry.fs_type != FUSE_TYPE && entry.fs_type != NAME => {
-            return MountPoint::Foreign(entry.fs_type.clone());
-        }
-        // Unmounted by now.
-        None => return MountPoint::Empty,
-        Some(_) => {}
-    }
-    match (mount, rustix::fs::statfs(path)) {
-        (Some(mount), Err(errno)) if !is_dead(errno) => MountPoint::Mounted(mount),
-        (Some(mount), Ok(_)) => MountPoint::Mounted(mount),
-        _ => MountPoint::Dead,
-    }
 }

@@ -2,8 +2,8 @@
 //!
 //! A layer goes only if all of this holds:
 //!
-//! 1. A command of ours made it, as a layer record or the note of a command says. A layer that
-//!    neither names may be Docker's, or that of a caller of the driver, and is good data.
+//! 1. A command of ours made it, as a layer record or the note of a command says, or a container whose
+//!    own layer a removal took. A layer that none of them names may be Docker's, or that of a caller of the driver, and is good data.
 //! 2. No image has it, no container has it, and no layer that stays lies on it.
 //! 3. All that could lead to it can be read, and nothing lies beside that may have been such an object.
 //! 4. Where no note of a command says that it was to go, nothing tells of an image that was lost either:
@@ -28,7 +28,9 @@ pub(super) struct Uses {
     pub(super) kept: BTreeSet<LayerId>,
     /// ChainIDs of the stacks of images.
     pub(super) chains: BTreeSet<Digest>,
-    /// Layers that notes of commands name.
+    /// Containers whose removal did not end.
+    pub(super) ending: BTreeSet<LayerId>,
+    /// Layers that notes of commands name, or containers whose removal did not end.
     noted: BTreeSet<LayerId>,
     /// Layers that layer records name.
     recorded: BTreeSet<LayerId>,
@@ -83,10 +85,15 @@ impl Uses {
 
     fn containers(&mut self, snapshot: &Snapshot, tops: &BTreeMap<&Digest, Vec<LayerId>>) {
         for (id, container) in &snapshot.containers {
-            // Its name says which layers it has, whatever stands in it.
-            self.known.insert(id.clone());
             let Ok(init) = format!("{id}{INIT}").parse::<LayerId>() else { continue };
-            self.known.insert(init.clone());
+            let top = container.as_ref().ok().and_then(|it| tops.get(&it.image));
+            if top.is_some_and(|it| is_half_removed(snapshot, id, it)) {
+                self.noted.insert(init);
+                self.ending.insert(id.clone());
+                continue;
+            }
+            // Its name says which layers it has, whatever stands in it.
+            self.known.extend([id.clone(), init.clone()]);
             let Ok(container) = container else { continue };
             let below = match (tops.get(&container.image), snapshot.layers.get(&init)) {
                 (Some(below), _) => {
@@ -210,6 +217,15 @@ impl Uses {
         let has_content = snapshot.diffs.contains_key(id) && !snapshot.layers.contains_key(id);
         has_content && matches!(self.told.get(id), Some(Some(_)))
     }
+}
+
+/// Whether a removal took the layer of a container, and with it all that was the container's.
+///
+/// Where the layers of its image are missing too, it was none: the whole home may lie on a disk that is not there.
+fn is_half_removed(snapshot: &Snapshot, id: &LayerId, below: &[LayerId]) -> bool {
+    let has_part = ["layers", "diff", "mnt"].iter().any(|it| snapshot.is_misplaced(it, id));
+    let is_there = |it: &LayerId| snapshot.layers.contains_key(it) && snapshot.diffs.contains_key(it);
+    !has_part && !snapshot.has_any_of(id) && !below.is_empty() && below.iter().all(is_there)
 }
 
 /// What of a layer that is to go fsck does not understand.

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use aufs_storage::container::ContainerStore;
 use aufs_storage::driver::Driver;
+use aufs_storage::fsck::{FsckOptions, Outcome, Report, fsck};
 use aufs_storage::id::LayerId;
 use aufs_storage::image::digest::{Digest, chain_ids};
 use aufs_storage::image::{ImageStore, LoadOptions};
@@ -235,9 +236,13 @@ impl Bed {
         }
         is_sure &= self.records("layers").iter().all(|(path, key)| layer_of(path, key).is_some());
         for (path, key) in self.records("containers") {
-            layers.extend([key.clone(), format!("{key}-init")]);
             is_sure &= json(&path)["id"] == key;
-            good.push(path);
+            // Where nothing of its layer is left, a removal took it.
+            let has_part = |it: &str| fs::symlink_metadata(self.at(format!("aufs/{it}/{key}"))).is_ok();
+            if ["layers", "diff", "mnt"].into_iter().any(has_part) {
+                layers.extend([key.clone(), format!("{key}-init")]);
+                good.push(path);
+            }
         }
         for (path, key) in self.records("tags") {
             let tag = json(&path);
@@ -287,6 +292,29 @@ impl Bed {
     pub fn changed(&self) -> Option<String> {
         fs::read_to_string(self.at(format!("aufs/diff/{CONTAINER}/etc/passwd"))).ok()
     }
+}
+
+/// Damage, and the kinds of what is found then.
+pub type Case = (&'static str, fn(&Bed), &'static [&'static str]);
+
+pub const LOOK: FsckOptions = FsckOptions { repair: false, verify: false };
+pub const REPAIR: FsckOptions = FsckOptions { repair: true, verify: false };
+
+/// Looks, and fails unless these kinds are found and nothing is changed.
+pub fn found(bed: &Bed, case: &str, kinds: &[&str]) {
+    let before = state(&bed.root());
+    let report = fsck(&bed.root(), LOOK).unwrap();
+    assert_eq!(left(&report), kinds, "{case}: {report:#?}");
+    assert!(before == state(&bed.root()), "{case}: looking changed something");
+}
+
+/// The kinds of what was found and not mended, sorted.
+pub fn left(report: &Report) -> Vec<String> {
+    let kind = |it: &_| serde_json::to_value(it).unwrap()["kind"].as_str().unwrap().to_owned();
+    let left = report.findings.iter().filter(|it| it.1 != Outcome::Repaired);
+    let mut kinds: Vec<String> = left.map(|it| kind(&it.0.fault)).collect();
+    kinds.sort();
+    kinds
 }
 
 /// What a directory holds; nothing where there is none, and nothing through a link.
