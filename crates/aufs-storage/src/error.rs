@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use aufs_mount::error::{MountError, MountErrorKind};
+use aufs_union::{OpenUnionError, UnionError};
 use rustix::io::Errno;
 
 use crate::archive::{ArchiveError, ArchiveErrorKind};
@@ -75,6 +76,12 @@ pub enum StorageErrorKind {
         /// Its type.
         fs_type: String,
     },
+    /// Its branches cannot be opened.
+    #[error(transparent)]
+    Branches(#[from] OpenUnionError),
+    /// Something cannot be done in the union of its branches.
+    #[error(transparent)]
+    Union(#[from] UnionError),
     /// Mounting or unmounting failed.
     #[error(transparent)]
     Mount(#[from] MountError),
@@ -112,6 +119,8 @@ impl StorageErrorKind {
             Self::Mount(error) => {
                 error.kind.errno().map_or(Errno::IO, |it| Errno::from_raw_os_error(it as i32))
             }
+            Self::Branches(error) => error.errno(),
+            Self::Union(error) => error.errno(),
             Self::Call { errno, .. } => *errno,
         }
     }

@@ -43,3 +43,4 @@ mod pending;
 mod record;
 mod remove;
 pub mod status;
+mod unmounted;

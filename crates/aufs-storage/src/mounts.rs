@@ -8,7 +8,6 @@ use aufs_mount::error::MountErrorKind;
 use aufs_mount::mounter::{self, MountRequest};
 use aufs_mount::table;
 use aufs_mount::unmount::{self, FUSE_TYPE, UnmountOptions};
-use aufs_union::branch::{BranchPerm, BranchSpec};
 use rustix::io::Errno;
 
 use crate::count::{Locked, Record, State, users};
@@ -91,10 +90,7 @@ impl Driver {
         label: Option<OsString>,
     ) -> Result<u64, StorageErrorKind> {
         let mut options = self.options.mount.clone();
-        let below = BranchPerm::ReadOnly { whiteouts: true };
-        let own = BranchSpec { path: self.home.diff_path(id), perm: BranchPerm::ReadWrite };
-        let others = ancestors.iter().map(|it| BranchSpec { path: self.home.diff_path(it), perm: below });
-        options.branches = std::iter::once(own).chain(others).collect();
+        options.branches = self.stack_of(id, ancestors);
         options.flags.context = label.or(options.flags.context);
         let target = self.home.mnt_path(id);
         let request = MountRequest {

@@ -127,7 +127,10 @@ fn exit_of_storage(kind: &StorageErrorKind) -> Exit {
             rustix::io::Errno::PERM | rustix::io::Errno::ACCESS => Exit::Unsupported,
             _ => Exit::Failure,
         },
-        StorageErrorKind::Archive(_) | StorageErrorKind::Record { .. } => Exit::Failure,
+        StorageErrorKind::Archive(_)
+        | StorageErrorKind::Record { .. }
+        | StorageErrorKind::Branches(_)
+        | StorageErrorKind::Union(_) => Exit::Failure,
         _ => Exit::Refused,
     }
 }

@@ -1,12 +1,11 @@
 //! The containers of a data root.
 
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use aufs_host::errno::errno_of;
 use jiff::Timestamp;
-use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use super::error::{ContainerError, ContainerErrorKind};
@@ -175,12 +174,7 @@ impl<'d> ContainerStore<'d> {
         let layers = vec![init.clone(), container.id.clone()];
         let made = Pending::note(self.driver, &self.images.pending, layers)?;
         self.driver.create(&init, top, &[])?;
-        let root = self.driver.get(&init, None)?;
-        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-        let filled =
-            rustix::fs::open(&root, flags, Mode::empty()).and_then(|it| init_layer::fill(it.as_fd()));
-        self.driver.put(&init)?;
-        filled.map_err(failed("fill", root))?;
+        self.driver.within_unmounted(&init, init_layer::fill)?;
         self.driver.create(&container.id, Some(&init), &[])?;
         self.records.put(container.id.as_str(), container)?;
         Ok(made.keep()?)
