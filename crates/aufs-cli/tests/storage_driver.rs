@@ -331,3 +331,34 @@ fn root_a_layers_file_that_names_no_stack_is_refused() {
     fs::set_permissions(store.at(stray), fs::Permissions::from_mode(0o600)).unwrap();
     assert_eq!(store.driver.status().dirs, 1, "all but directories, as Docker counts");
 }
+
+/// Each thread has a driver of its own, as another process would.
+#[test]
+fn root_one_of_many_that_create_a_layer_at_once_does_and_the_others_are_told() {
+    if skip() {
+        return;
+    }
+    let store = Store::new();
+    store.create("base", "");
+    for round in 0..20 {
+        let child = id(format!("child-{round}"));
+        let barrier = std::sync::Barrier::new(8);
+        let outcomes: Vec<_> = std::thread::scope(|scope| {
+            let create = || {
+                let driver = store.again();
+                barrier.wait();
+                driver.create(&child, Some(&id("base")), &[])
+            };
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(create)).collect();
+            threads.into_iter().map(|it| it.join().unwrap()).collect()
+        });
+        let refused: Vec<_> = outcomes.into_iter().filter(Result::is_err).map(kind_of).collect();
+        assert_eq!(refused.len(), 7);
+        assert!(refused.iter().all(|it| matches!(it, StorageErrorKind::Exists)), "{refused:?}");
+        assert_eq!(store.layers_file(&child), "base\n");
+        assert!(
+            store.names("diff").contains(&child.to_string())
+                && store.names("mnt").contains(&child.to_string())
+        );
+    }
+}
