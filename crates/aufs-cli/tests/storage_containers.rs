@@ -281,3 +281,66 @@ fn fuse_root_any_two_layers_can_be_compared() {
     );
     assert!(store.names("mnt").iter().all(|it| !is_mounted(&store.at("mnt").join(it))));
 }
+
+/// A copy or an export that is killed has got the tree and never puts it back.
+#[test]
+fn fuse_root_what_a_killed_copy_left_mounted_goes_with_the_next_command() {
+    if skip() {
+        return;
+    }
+    let store = Store::new();
+    let containers = with_demo(&store);
+    let container = containers.create("demo", Some("one"), Vec::new()).unwrap();
+    let root = store.at("mnt").join(&container.id);
+    let kill = || drop(store.driver.get(&container.id, None).unwrap());
+    kill();
+    assert!(is_mounted(&root));
+    containers.start("one").unwrap();
+    kill();
+    containers.stop("one").unwrap();
+    assert!(!is_mounted(&root));
+    kill();
+    kill();
+    containers.remove("one", Removal::IfUnused).unwrap();
+    assert!(!root.exists() && store.driver.status().dirs == 2);
+}
+
+/// Takes what is written to it when it may.
+struct Slow(std::sync::mpsc::Receiver<()>);
+
+impl std::io::Write for Slow {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        // Nobody holds it up any more once the sender is gone.
+        _ = self.0.recv();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn fuse_root_stopping_waits_for_an_export_that_reads_the_tree() {
+    if skip() {
+        return;
+    }
+    let store = Store::new();
+    let containers = with_demo(&store);
+    let container = containers.create("demo", Some("one"), Vec::new()).unwrap();
+    let root = containers.start("one").unwrap();
+    std::thread::scope(|scope| {
+        let (go_on, held) = std::sync::mpsc::channel();
+        let export = scope.spawn(|| containers.export("one", Slow(held)));
+        while store.driver.users(&container.id).unwrap() < 2 {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let stop = scope.spawn(|| containers.stop("one"));
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        assert!(!stop.is_finished() && is_mounted(&root));
+        drop(go_on);
+        export.join().unwrap().unwrap();
+        stop.join().unwrap().unwrap();
+    });
+    assert!(!is_mounted(&root));
+}

@@ -362,3 +362,31 @@ fn root_one_of_many_that_create_a_layer_at_once_does_and_the_others_are_told() {
         );
     }
 }
+
+/// A command that is killed after it has mounted has counted nothing, and its server may be about to take the mount back.
+#[test]
+fn fuse_root_a_mount_that_nobody_counted_is_made_anew_unless_programs_use_it() {
+    if skip() {
+        return;
+    }
+    let store = Store::new();
+    store.create("base", "");
+    let child = store.create("child", "base");
+    let root = store.driver.get(&child, None).unwrap();
+    let first = server_of(&root);
+    let uncount = || fs::write(store.at("../aufs-rs/counts/child"), "").unwrap();
+    uncount();
+    assert_eq!(store.driver.get(&child, None).unwrap(), root);
+    let second = server_of(&root);
+    assert_ne!(first, second);
+    assert_eq!(store.driver.users(&child).unwrap(), 1);
+    uncount();
+    let used = fs::File::create(root.join("used")).unwrap();
+    store.driver.get(&child, None).unwrap();
+    assert_eq!((server_of(&root), store.driver.users(&child).unwrap()), (second, 2));
+    drop(used);
+    store.driver.put(&child).unwrap();
+    assert!(is_mounted(&root));
+    store.driver.put(&child).unwrap();
+    assert!(!is_mounted(&root));
+}

@@ -7,11 +7,13 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use aufs_host::errno::errno_of;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
 use crate::id::LayerId;
 
@@ -56,6 +58,10 @@ pub(crate) fn users(record: Option<&Record>, state: State, boot: &str) -> u64 {
     }
 }
 
+/// How often, and how long apart, a lock is tried before anything is said of it: most are held for less.
+const PATIENCE_TRIES: u32 = 50;
+const PATIENCE_PAUSE: Duration = Duration::from_millis(20);
+
 /// A layer that nobody else touches until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Locked {
@@ -71,6 +77,18 @@ impl Locked {
     /// Waits until nobody changes the layer, whom others may share it with.
     pub(crate) fn share(counts: &OwnedFd, id: &LayerId) -> Result<Self, Errno> {
         Self::lock(counts, id, FlockOperation::LockShared)
+    }
+
+    /// As [`Locked::wait`], for what may be held for long; says so when it is.
+    pub(crate) fn wait_patiently(locks: &OwnedFd, id: &LayerId) -> Result<Self, Errno> {
+        for _ in 0..PATIENCE_TRIES {
+            match Self::lock(locks, id, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK) => std::thread::sleep(PATIENCE_PAUSE),
+                other => return other,
+            }
+        }
+        warn!("waiting for another command that works on {id}");
+        Self::wait(locks, id)
     }
 
     fn lock(counts: &OwnedFd, id: &LayerId, operation: FlockOperation) -> Result<Self, Errno> {

@@ -17,6 +17,7 @@ use crate::count::{Locked, Record, State, boot_id};
 use crate::error::{StorageError, StorageErrorKind, failed};
 use crate::home::Home;
 use crate::id::LayerId;
+use crate::mounts::Counted;
 use crate::remove::{detach_below, remove_directory};
 use crate::status::Status;
 
@@ -225,11 +226,18 @@ impl Driver {
 
     fn get_layer(&self, id: &LayerId, label: Option<OsString>) -> Result<PathBuf, StorageErrorKind> {
         let (ancestors, lock) = self.known(id)?;
-        let counted = self.users_of(id, &ancestors, &lock)?;
+        let mut counted = self.users_of(id, &ancestors, &lock)?;
         let target = match counted.state {
             State::Base => self.home.diff_path(id),
             _ => self.home.mnt_path(id),
         };
+        // A server whose caller is killed before it hears of the mount takes that back, whoever uses it by then.
+        if counted.is_found {
+            match self.unmount(&target) {
+                Ok(()) => counted = Counted { state: State::Idle, users: 0, is_found: false },
+                Err(kind) => debug!(%id, %kind, "mounted by others, who use it"),
+            }
+        }
         let mount = match counted.state {
             State::Base => None,
             State::Mounted(mount) => Some(mount),
@@ -258,14 +266,23 @@ impl Driver {
     ///
     /// [`Mount`](StorageErrorKind::Mount) when programs still use the mount, after half a second; it stays counted.
     pub fn put(&self, id: &LayerId) -> Result<(), StorageError> {
-        self.put_layer(id).map_err(|kind| kind.during("put", id))
+        self.put_some(id, 1).map_err(|kind| kind.during("put", id))
     }
 
-    fn put_layer(&self, id: &LayerId) -> Result<(), StorageErrorKind> {
+    /// Undoes every [`Driver::get`], of which the caller knows that nobody is left who made them; a layer that does not exist is fine.
+    pub(crate) fn put_all(&self, id: &LayerId) -> Result<(), StorageError> {
+        match self.put_some(id, u64::MAX) {
+            Err(StorageErrorKind::Unknown) => Ok(()),
+            other => other.map_err(|kind| kind.during("put", id)),
+        }
+    }
+
+    /// Undoes so many gets, or all there are.
+    fn put_some(&self, id: &LayerId, count: u64) -> Result<(), StorageErrorKind> {
         let (ancestors, lock) = self.known(id)?;
         let counted = self.users_of(id, &ancestors, &lock)?;
         let target = self.home.mnt_path(id);
-        let left = counted.users.saturating_sub(1);
+        let left = counted.users.saturating_sub(count);
         if left == 0 {
             match counted.state {
                 State::Base | State::Idle => {}
@@ -324,6 +341,16 @@ impl Driver {
             remove_directory(dir, &self.home.path.join(name), id)?;
         }
         lock.remove(&self.home.counts, id).map_err(failed("remove the count of", id.as_str()))
+    }
+
+    /// Whether a layer is mounted and the mount is counted.
+    pub(crate) fn is_counted(&self, id: &LayerId) -> Result<bool, StorageError> {
+        let look = || {
+            let (ancestors, lock) = self.known(id)?;
+            let counted = self.users_of(id, &ancestors, &lock)?;
+            Ok(matches!(counted.state, State::Mounted(_)) && !counted.is_found)
+        };
+        look().map_err(|kind: StorageErrorKind| kind.during("look for users of", id))
     }
 
     /// How many have got a layer and not put it back.

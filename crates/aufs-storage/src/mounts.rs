@@ -24,6 +24,8 @@ const TRIES_TO_MOUNT: u32 = 50;
 pub(crate) struct Counted {
     pub(crate) state: State,
     pub(crate) users: u64,
+    /// Whether it is mounted and the count is not of this mount: whoever mounted it was killed, or knows no counts.
+    pub(crate) is_found: bool,
 }
 
 impl Driver {
@@ -36,7 +38,10 @@ impl Driver {
     ) -> Result<Counted, StorageErrorKind> {
         let record = lock.record().map_err(failed("read the count of", id.as_str()))?;
         let state = self.state_of(id, ancestors, record.as_ref())?;
-        Ok(Counted { state, users: users(record.as_ref(), state, &self.boot) })
+        let is_own =
+            |mount| record.as_ref().is_some_and(|it| it.mount == Some(mount) && it.boot == self.boot);
+        let is_found = matches!(state, State::Mounted(mount) if !is_own(mount));
+        Ok(Counted { state, users: users(record.as_ref(), state, &self.boot), is_found })
     }
 
     /// Calls `act` with the path at which a layer shows with its ancestors, for as long as that takes.

@@ -110,7 +110,7 @@ impl ContainerStore<'_> {
         options: &CopyOptions<'_>,
     ) -> Result<Copied, ContainerError> {
         let copy = || -> Result<Copied, ContainerErrorKind> {
-            let container = self.find(text)?;
+            let (container, _lock) = self.shared(text)?;
             let (host, base) = host_root()?;
             let (from, to) = (Asked::of(from, &base)?, Asked::of(to, Path::new("/"))?);
             // Before anything is mounted, and in the caller's namespace.
@@ -136,7 +136,7 @@ impl ContainerStore<'_> {
         options: &CopyOptions<'_>,
     ) -> Result<Copied, ContainerError> {
         let copy = || -> Result<Copied, ContainerErrorKind> {
-            let container = self.find(text)?;
+            let (container, _lock) = self.shared(text)?;
             let (host, base) = host_root()?;
             let (from, to) = (Asked::of(from, Path::new("/"))?, Asked::of(to, &base)?);
             self.within(&container, |root| {
@@ -160,7 +160,7 @@ impl ContainerStore<'_> {
         options: &CopyOptions<'_>,
     ) -> Result<Copied, ContainerError> {
         let unpack = || -> Result<Copied, ContainerErrorKind> {
-            let container = self.find(text)?;
+            let (container, _lock) = self.shared(text)?;
             let to = Asked::of(to, Path::new("/"))?;
             let applying = ApplyOptions { limits: Limits::default(), ..inwards(options) };
             self.within(&container, |root| {
@@ -192,7 +192,7 @@ impl ContainerStore<'_> {
         options: &CopyOptions<'_>,
     ) -> Result<Copied, ContainerError> {
         let pack = || -> Result<Copied, ContainerErrorKind> {
-            let container = self.find(text)?;
+            let (container, _lock) = self.shared(text)?;
             let from = Asked::of(from, Path::new("/"))?;
             self.within(&container, |root| {
                 let (handle, source) = open_source(root, &from, options.follows_link)?;

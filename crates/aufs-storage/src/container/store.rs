@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use aufs_host::errno::errno_of;
 use jiff::Timestamp;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::error::{ContainerError, ContainerErrorKind};
@@ -188,8 +189,11 @@ impl<'d> ContainerStore<'d> {
     pub fn start(&self, text: &str) -> Result<PathBuf, ContainerError> {
         let start = || -> Result<PathBuf, ContainerErrorKind> {
             let (mut container, _lock) = self.locked(text)?;
-            if container.is_started && self.state_of(&container)? == ContainerState::Started {
+            if container.is_started && self.driver.is_counted(&container.id)? {
                 return Ok(self.driver.home.mnt_path(&container.id));
+            }
+            if !container.is_started {
+                self.driver.put_all(&container.id)?;
             }
             // Written before, so that a start that is killed leaves a container that is to be mended, not a forgotten mount.
             let was_started = std::mem::replace(&mut container.is_started, true);
@@ -218,7 +222,7 @@ impl<'d> ContainerStore<'d> {
             if !container.is_started {
                 return Err(ContainerErrorKind::Stopped);
             }
-            self.driver.put(&container.id)?;
+            self.driver.put_all(&container.id)?;
             container.is_started = false;
             Ok(self.records.put(container.id.as_str(), &container)?)
         };
@@ -236,6 +240,9 @@ impl<'d> ContainerStore<'d> {
             let is_started = self.state_of(&container)? == ContainerState::Started;
             if removal == Removal::IfUnused && is_started {
                 return Err(ContainerErrorKind::Started);
+            }
+            if !container.is_started {
+                self.driver.put_all(&container.id)?;
             }
             // The record goes last, so that what a failure leaves is found again.
             self.driver.remove(&container.id, removal)?;
@@ -304,7 +311,7 @@ impl<'d> ContainerStore<'d> {
     }
 
     fn export_into(&self, text: &str, out: impl io::Write) -> Result<(), ContainerErrorKind> {
-        let container = self.find(text)?;
+        let (container, _lock) = self.shared(text)?;
         let mut out = io::BufWriter::new(out);
         self.driver.diff(&container.id, None, &mut out, &PackOptions::default())?;
         out.flush().map_err(errno_of).map_err(failed("write", "the archive"))?;
@@ -326,10 +333,25 @@ impl<'d> ContainerStore<'d> {
         }
     }
 
-    /// Finds a container, and keeps everybody else from starting, stopping or removing it.
+    /// Finds a container, and keeps everybody else from starting, stopping, copying or removing it.
     fn locked(&self, text: &str) -> Result<(Container, Locked), ContainerErrorKind> {
+        self.locked_by(text, Locked::wait_patiently)
+    }
+
+    /// Finds a container, and keeps everybody else from starting, stopping or removing it.
+    ///
+    /// Whoever mounts its tree for a while holds this, so that what is counted without it was counted by somebody who was killed.
+    pub(super) fn shared(&self, text: &str) -> Result<(Container, Locked), ContainerErrorKind> {
+        self.locked_by(text, Locked::share)
+    }
+
+    fn locked_by(
+        &self,
+        text: &str,
+        lock: impl FnOnce(&OwnedFd, &LayerId) -> Result<Locked, Errno>,
+    ) -> Result<(Container, Locked), ContainerErrorKind> {
         let id = self.find(text)?.id;
-        let lock = Locked::wait(&self.locks, &id).map_err(failed("lock", id.as_str()))?;
+        let lock = lock(&self.locks, &id).map_err(failed("lock", id.as_str()))?;
         // It may have changed before it was ours.
         match self.records.get::<Container>(id.as_str())? {
             Some(container) => Ok((container, lock)),
