@@ -13,7 +13,18 @@ use serde_json::Value;
 const AUFS: &str = env!("CARGO_BIN_EXE_aufs");
 
 /// Calls after which the disk is another; before each the command is killed.
-const CALLS: &str = "fsync,syncfs,linkat,renameat,renameat2,unlinkat,mkdirat,openat2,umount2";
+const CALLS: [&str; 10] = [
+    "fsync",
+    "syncfs",
+    "linkat",
+    "renameat",
+    "renameat2",
+    "unlinkat",
+    "mkdirat",
+    "symlinkat",
+    "openat2",
+    "umount2",
+];
 
 const STRACE: Need = Need::Other { name: "strace", missing: strace_missing };
 
@@ -142,13 +153,27 @@ impl Bed {
         is_killed
     }
 
+    /// Removes images without a name: one that was just made or is about to go is whole for a moment.
+    fn remove_nameless(&self) {
+        let images: Value = serde_json::from_str(&self.done(&["image", "ls", "--json"])).unwrap();
+        for image in images.as_array().unwrap().iter().filter(|it| it["names"] == Value::Array(Vec::new())) {
+            self.done(&["image", "rm", image["id"].as_str().unwrap()]);
+        }
+    }
+
     /// Fails unless the data root holds so many layers and objects, and nothing else.
     fn check(&self, case: &str, layers: usize, images: usize, containers: usize) {
         let count = |path: &str| self.names(path).len();
         let found = ["aufs/layers", "aufs/diff", "aufs/mnt", "aufs-rs/counts"].map(count);
         assert_eq!(found, [layers; 4], "{case}: {:?}", self.names("aufs/layers"));
-        let found = ["aufs-rs/images", "aufs-rs/tags", "aufs-rs/containers"].map(count);
-        assert_eq!(found, [images, images, containers], "{case}");
+        let found = ["aufs-rs/tags", "aufs-rs/containers"].map(count);
+        assert_eq!(found, [images, containers], "{case}");
+        // A commit that is killed between the image and its name leaves an image without one.
+        let nameless = count("aufs-rs/images") - images;
+        assert!(
+            nameless == 0 || nameless == 1 && case.contains("commit"),
+            "{case}: {nameless} without a name"
+        );
         let image_layers = layers - 2 * containers;
         assert_eq!(["aufs-rs/layers", "aufs-rs/splits"].map(count), [image_layers; 2], "{case}");
         assert_eq!(["aufs-rs/pending", "aufs-rs/drafts"].map(count), [0; 2], "{case}");
@@ -188,41 +213,43 @@ fn kill_at_each_call(step: &Step) {
     if skips(&[Need::Root, Need::Fuse, STRACE]) {
         return;
     }
-    let mut when = 0;
-    loop {
-        when += 1;
-        let bed = Bed::new();
-        step.before.iter().for_each(|it| drop(bed.done(it)));
-        let is_killed = bed.is_killed(step.words, CALLS, step.with_threads, when);
-        let case = format!("{:?} killed at call {when}", step.words);
-        // Half of what is left is mended by the next command, half by fsck.
-        if when % 2 == 0 && bed.at("root/aufs").exists() {
-            bed.mend(&case);
-        }
-        // Whatever was left, what there is can be shown, and the command can be given again.
-        bed.done(&["image", "ls"]);
-        bed.done(&["container", "ls"]);
-        if is_killed {
-            let again = bed.run(step.words);
-            assert!(again.status.success() || step.may_be_done, "{case}, again: {again:?}");
-        }
-        if step.containers == 1 && step.words != STOP {
-            let root = PathBuf::from(bed.done(START).trim());
-            assert_eq!(fs::read_to_string(root.join("b")).unwrap(), "one", "{case}");
-            bed.done(STOP);
-            assert_eq!(fs::read_dir(root).unwrap().count(), 0, "{case}: it is unmounted");
-        }
-        // The lock of the store is what looks for leftovers; loading what is there takes it.
-        if 0 < step.images {
-            bed.done(LOAD);
-        }
-        bed.check(&case, step.layers, step.images, step.containers);
-        if !is_killed {
-            println!("{} kills of {:?}", when - 1, step.words);
-            assert!(3 < when, "a command that is never killed tells nothing");
-            return;
-        }
+    // Calls are counted each by itself, so only one by one all of them are met.
+    let kills_at = |call: &&str| (1..).take_while(|when| is_whole_when_killed(step, call, *when)).count();
+    let kills: usize = CALLS.iter().map(kills_at).sum();
+    println!("{kills} kills of {:?}", step.words);
+    assert!(3 < kills, "a command that is never killed tells nothing");
+}
+
+/// Kills a command, and fails unless what it leaves is mended; false when it was done before.
+fn is_whole_when_killed(step: &Step, call: &str, when: u32) -> bool {
+    let bed = Bed::new();
+    step.before.iter().for_each(|it| drop(bed.done(it)));
+    let is_killed = bed.is_killed(step.words, call, step.with_threads, when);
+    let case = format!("{:?} killed at {call} number {when}", step.words);
+    // Half of what is left is mended by the next command, half by fsck.
+    if when % 2 == 0 && bed.at("root/aufs").exists() {
+        bed.mend(&case);
     }
+    // Whatever was left, what there is can be shown, and the command can be given again.
+    bed.done(&["image", "ls"]);
+    bed.done(&["container", "ls"]);
+    if is_killed {
+        let again = bed.run(step.words);
+        assert!(again.status.success() || step.may_be_done, "{case}, again: {again:?}");
+    }
+    if step.containers == 1 && step.words != STOP {
+        let root = PathBuf::from(bed.done(START).trim());
+        assert_eq!(fs::read_to_string(root.join("b")).unwrap(), "one", "{case}");
+        bed.done(STOP);
+        assert_eq!(fs::read_dir(root).unwrap().count(), 0, "{case}: it is unmounted");
+    }
+    // The lock of the store is what looks for leftovers; loading what is there takes it.
+    if 0 < step.images {
+        bed.done(LOAD);
+    }
+    bed.remove_nameless();
+    bed.check(&case, step.layers, step.images, step.containers);
+    is_killed
 }
 
 #[test]

@@ -225,7 +225,10 @@ impl Uses {
 fn is_half_removed(snapshot: &Snapshot, id: &LayerId, below: &[LayerId]) -> bool {
     let has_part = ["layers", "diff", "mnt"].iter().any(|it| snapshot.is_misplaced(it, id));
     let is_there = |it: &LayerId| snapshot.layers.contains_key(it) && snapshot.diffs.contains_key(it);
-    !has_part && !snapshot.has_any_of(id) && !below.is_empty() && below.iter().all(is_there)
+    // The mount point goes last.
+    let is_bare = matches!(snapshot.mnts.get(id), None | Some(MountPoint::Empty));
+    let is_gone = is_bare && !snapshot.layers.contains_key(id) && !snapshot.diffs.contains_key(id);
+    is_gone && !has_part && !below.is_empty() && below.iter().all(is_there)
 }
 
 /// What of a layer that is to go fsck does not understand.
