@@ -80,10 +80,10 @@ faults only="":
     cargo build --package aufs-cli
     AUFS_FAULTS=all AUFS_FAULTS_ONLY="{{only}}" REQUIRE="${REQUIRE:-fuse,root,strace}" cargo test --quiet --package aufs-cli --no-fail-fast --test fault_injection --test branch_refusals -- --nocapture
 
-# Install the outside suites from crates.io.
+# Install the outside suites from crates.io; not optimised, which takes a quarter of the time to build and none to run.
 _suites:
-    test -x "{{target}}/tools/bin/pjdfstest" || cargo install --quiet --locked --version "=0.2.2" --root "{{target}}/tools" pjdfstest >&2
-    test -x "{{target}}/tools/bin/fsx" || cargo install --quiet --locked --version "^0.3.2" --root "{{target}}/tools" fsx >&2
+    test -x "{{target}}/tools/bin/pjdfstest" || cargo install --quiet --debug --locked --version "=0.2.2" --root "{{target}}/tools" pjdfstest >&2
+    test -x "{{target}}/tools/bin/fsx" || cargo install --quiet --debug --locked --version "^0.3.2" --root "{{target}}/tools" fsx >&2
 
 # Run the tests that mount once more with requests travelling by io_uring; turns the host's switch for it and back.
 test-uring *args:
