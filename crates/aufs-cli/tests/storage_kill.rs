@@ -227,7 +227,7 @@ fn is_whole_when_killed(step: &Step, call: &str, when: u32) -> bool {
     let is_killed = bed.is_killed(step.words, call, step.with_threads, when);
     let case = format!("{:?} killed at {call} number {when}", step.words);
     // Half of what is left is mended by the next command, half by fsck.
-    if when % 2 == 0 && bed.at("root/aufs").exists() {
+    if when.is_multiple_of(2) && bed.at("root/aufs").exists() {
         bed.mend(&case);
     }
     // Whatever was left, what there is can be shown, and the command can be given again.
