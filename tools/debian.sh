@@ -4,20 +4,9 @@
 set -eu
 
 aufs=$1 package=${2:-jq} suite=${3:-bookworm} mirror=${4:-http://deb.debian.org/debian}
-work=$(mktemp -d)
+. "$(dirname "$0")/scratch.sh"
+roots=$work/data
 
-finish() {
-    status=$?
-    for container in $("$aufs" container --root "$work/data" ls --quiet 2>/dev/null); do
-        "$aufs" container --root "$work/data" rm --force "$container" >/dev/null || status=1
-    done
-    rm -rf "$work"
-    exit "$status"
-}
-trap finish EXIT
-trap 'exit 130' INT TERM
-
-say() { printf '\n== %s\n' "$*"; }
 fail() { printf 'debian: %s\n' "$*" >&2; exit 1; }
 image() { "$aufs" image --root "$work/data" "$@"; }
 container() { "$aufs" container --root "$work/data" "$@"; }

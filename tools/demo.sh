@@ -4,23 +4,10 @@
 set -eu
 
 aufs=$1
-work=$(mktemp -d)
+. "$(dirname "$0")/scratch.sh"
 here="$work/here" there="$work/there"
+roots="$here $there"
 
-finish() {
-    status=$?
-    for root in "$here" "$there"; do
-        for container in $("$aufs" container --root "$root" ls --quiet 2>/dev/null); do
-            "$aufs" container --root "$root" rm --force "$container" >/dev/null || status=1
-        done
-    done
-    rm -rf "$work"
-    exit "$status"
-}
-trap finish EXIT
-trap 'exit 130' INT TERM
-
-say() { printf '\n== %s\n' "$*"; }
 image() { "$aufs" image --root "$here" "$@"; }
 container() { "$aufs" container --root "$here" "$@"; }
 digest() { sha256sum "$1" | cut -d' ' -f1; }

@@ -8,6 +8,7 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use aufs_mount::ask::ask;
 use aufs_mount::unmount::SERVER_XATTR;
 
 use crate::Plan;
@@ -115,9 +116,7 @@ fn used(root: &Path) -> anyhow::Result<Used> {
 }
 
 fn server_of(root: &Path) -> anyhow::Result<u32> {
-    let mut value = [0_u8; 16];
-    let len = rustix::fs::getxattr(root, SERVER_XATTR, &mut value[..])?;
-    Ok(std::str::from_utf8(&value[..len])?.parse()?)
+    Ok(std::str::from_utf8(&ask(root, SERVER_XATTR)?)?.parse()?)
 }
 
 /// A line of what the kernel tells of a process's memory; of `Pss` what others use too counts in part.

@@ -105,9 +105,8 @@ pub fn is_mounted(path: &Path) -> bool {
 
 /// The process that serves a mount.
 pub fn server_of(path: &Path) -> i32 {
-    let mut value = [0_u8; 16];
-    let len = rustix::fs::getxattr(path, aufs_mount::unmount::SERVER_XATTR, &mut value[..]).unwrap();
-    std::str::from_utf8(&value[..len]).unwrap().parse().unwrap()
+    let told = aufs_mount::ask::ask(path, aufs_mount::unmount::SERVER_XATTR).unwrap();
+    std::str::from_utf8(&told).unwrap().parse().unwrap()
 }
 
 /// What a container changed, a line each.

@@ -75,29 +75,29 @@ impl Place<'_> {
         options: &ApplyOptions,
     ) -> Outcome<node::Refused> {
         let MemberNode::File { len, extents } = &member.node else { return Ok(0) };
+        let mut fill = |file: &File| node::write_data(file, archive, *len, extents.as_deref());
         if self.form == Form::Tree {
-            return self.write_draft(archive, member, options);
+            return self.write_draft(fill, member, options);
         }
         let parent = self.parent;
         let file = self.make(|name| node::create(parent, name))?.map_err(host("openat"))?;
-        node::write_data(&file, archive, *len, extents.as_deref())?;
+        fill(&file)?;
         let refused = node::dress(Entry::Open(file.as_fd()), &member.attributes, options, true)?;
         node::close(file).map_err(host("close"))?;
         Ok(refused)
     }
 
     /// As [`Place::write_file`], out of sight until the file is whole.
-    fn write_draft<R: Read>(
+    fn write_draft(
         mut self,
-        archive: &mut Members<'_, R>,
+        fill: impl FnOnce(&File) -> Outcome<()>,
         member: &Member,
         options: &ApplyOptions,
     ) -> Outcome<node::Refused> {
-        let MemberNode::File { len, extents } = &member.node else { return Ok(0) };
         self.refuse_directory()?;
         let mut draft = Draft::file(self.parent, 0o600).map_err(host("openat"))?;
         let file = draft.as_file().ok_or(Errno::INVAL).map_err(host("openat"))?;
-        node::write_data(file, archive, *len, extents.as_deref())?;
+        fill(file)?;
         flush(file).map_err(host("close"))?;
         let refused = node::dress(draft.entry(), &member.attributes, options, true)?;
         draft.replace(self.parent, self.name).map_err(taken)?;
