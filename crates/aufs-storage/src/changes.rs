@@ -20,8 +20,7 @@ use aufs_union::names::{BranchName, OPAQUE, whiteout_of};
 use rustix::fs::{FileType, OFlags, Stat};
 use rustix::io::{self, Errno};
 
-use crate::archive::name::join;
-use crate::archive::{ArchiveError, ArchiveErrorKind, Form, open_beneath};
+use crate::archive::{ArchiveError, ArchiveErrorKind, Form, join, open_beneath, split};
 
 pub use between::{between, size_of};
 
@@ -50,10 +49,8 @@ impl Change {
     pub(crate) fn place(&self) -> (&[u8], &OsStr) {
         let path = self.path.as_os_str().as_bytes();
         let path = path.strip_prefix(b"/").unwrap_or(path);
-        match path.iter().rposition(|byte| *byte == b'/') {
-            Some(at) => (&path[..at], OsStr::from_bytes(&path[at + 1..])),
-            None => (b"", OsStr::from_bytes(path)),
-        }
+        let (directory, name) = split(path);
+        (directory, OsStr::from_bytes(name))
     }
 }
 

@@ -29,7 +29,15 @@ const NAME_LEN_MAX: usize = 255;
 
 /// Returns the path of `name` in the directory at `path`, which is empty for the branch itself.
 pub(crate) fn join(path: &[u8], name: &OsStr) -> Vec<u8> {
-    if path.is_empty() { name.as_bytes().to_vec() } else { [path, b"/", name.as_bytes()].concat() }
+    join_bytes(path, name.as_bytes()).into_vec()
+}
+
+/// Divides a path into that of the directory, empty for the topmost, and the last name.
+pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|byte| *byte == b'/') {
+        Some(at) => (&path[..at], &path[at + 1..]),
+        None => (b"", path),
+    }
 }
 
 /// Joins two paths, each of which may be empty.
@@ -129,10 +137,8 @@ impl CleanPath {
 
     /// Returns the directory that holds the entry, and its name.
     pub(crate) fn split(&self) -> (&[u8], &OsStr) {
-        match self.0.iter().rposition(|byte| *byte == b'/') {
-            Some(at) => (&self.0[..at], OsStr::from_bytes(&self.0[at + 1..])),
-            None => (b"", OsStr::from_bytes(&self.0)),
-        }
+        let (directory, name) = split(&self.0);
+        (directory, OsStr::from_bytes(name))
     }
 
     /// Says what the path stands for.

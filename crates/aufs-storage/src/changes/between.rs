@@ -10,8 +10,7 @@ use rustix::fs::{FileType, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::{Change, ChangeKind, Refusal, error, is_directory, is_same_time, names, open, refused, stat};
-use crate::archive::name::join;
-use crate::archive::{ArchiveError, KeptXattrs, kept_xattrs};
+use crate::archive::{ArchiveError, KeptXattrs, join, kept_xattrs};
 
 /// Returns what is other in the tree `new` than in `old`, sorted by path.
 ///

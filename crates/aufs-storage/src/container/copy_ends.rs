@@ -11,9 +11,9 @@ use aufs_host::entry::Entry;
 use rustix::fs::{FileType, OFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 
-use super::copy_rules::{Asked, CopyFault, Found, Source, split};
+use super::copy_rules::{Asked, CopyFault, Found, Source};
 use super::error::ContainerErrorKind;
-use crate::archive::{Form, Ground, join_bytes, open_in_root};
+use crate::archive::{Form, Ground, join_bytes, open_in_root, split};
 use crate::error::failed;
 
 /// As the kernel's `MAXSYMLINKS`.

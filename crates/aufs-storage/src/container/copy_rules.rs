@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
+use crate::archive::split;
+
 /// Why there is no copy; nothing was written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -92,14 +94,6 @@ impl<'a> Asked<'a> {
     /// The last name of the path; none of the root.
     pub(super) fn name(&self) -> &[u8] {
         split(&self.path).1
-    }
-}
-
-/// Divides a path into that of the directory and the last name.
-pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
-    match path.iter().rposition(|byte| *byte == b'/') {
-        Some(at) => (&path[..at], &path[at + 1..]),
-        None => (b"", path),
     }
 }
 
