@@ -10,10 +10,29 @@ use std::path::{Path, PathBuf};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::cli::KeepArgs;
+use clap::Args;
+
 use crate::error::{At as _, BenchError, BenchErrorKind, Exit, Result};
 use crate::report;
 use crate::run::journal::{FILE_NAME, RunRecord};
+
+/// Arguments of `keep`.
+#[derive(Debug, Args)]
+pub struct KeepArgs {
+    /// Directory of a run.
+    pub run: PathBuf,
+
+    /// Name below reports/; that of the run's directory without it.
+    pub name: Option<String>,
+
+    /// What the machine is called in the copy.
+    #[arg(long, value_name = "NAME", default_value = "host-a")]
+    pub label: String,
+
+    /// Directory of kept runs.
+    #[arg(long, value_name = "DIR", default_value = "reports")]
+    pub to: PathBuf,
+}
 
 /// Copies the run of `args`, and prints the path of its page.
 ///

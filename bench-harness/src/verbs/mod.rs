@@ -1,0 +1,26 @@
+//! The verbs of the command line: one file each, with its arguments.
+
+pub mod list;
+pub mod matrix;
+pub mod report;
+pub mod run;
+pub mod verify;
+
+use crate::cli::Verb;
+use crate::error::{Exit, Result};
+use crate::report::keep;
+
+/// Does what the command line asks for.
+///
+/// # Errors
+///
+/// Why it could not be done.
+pub fn execute(verb: &Verb) -> Result<Exit> {
+    match verb {
+        Verb::List(args) => list::list(args),
+        Verb::Run(args) => run::run(args),
+        Verb::Report(args) => report::report(args),
+        Verb::Verify(args) => verify::verify(args),
+        Verb::Keep(args) => keep::keep(args),
+    }
+}
