@@ -46,11 +46,14 @@ pub struct Params {
     /// Files that one sample works on; 0 where it is one file or name.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub entries: u32,
+    /// Threads that work at once; 0 where their number is no axis.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub threads: u32,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
-fn is_zero(entries: &u32) -> bool {
-    *entries == 0
+pub fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// One thing to measure.
@@ -142,7 +145,7 @@ impl Subject {
 
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Params { model, backing, file_bytes, found_at, n_layers, dir_depth, cache, entries } =
+        let Params { model, backing, file_bytes, found_at, n_layers, dir_depth, cache, entries, threads } =
             &self.params;
         write!(f, "{} {model} ", self.subject().label())?;
         if *file_bytes != 0 {
@@ -150,6 +153,9 @@ impl fmt::Display for Cell {
         }
         if *entries != 0 {
             write!(f, "× {entries} ")?;
+        }
+        if *threads != 0 {
+            write!(f, "by {threads} threads ")?;
         }
         write!(f, "at layer {found_at} of {n_layers}")?;
         if *dir_depth != 1 {

@@ -75,8 +75,11 @@ pub const WARM_FILE: &str = "data/warm";
 
 /// Where file `index` of `params` lies below the root.
 fn path_of(params: &Params, index: u32) -> PathBuf {
-    let Params { model, file_bytes, found_at, dir_depth, cache, entries, .. } = params;
-    let many = if *entries == 0 { String::new() } else { format!("-n{entries}") };
+    let Params { model, file_bytes, found_at, dir_depth, cache, entries, threads, .. } = params;
+    let mut many = if *entries == 0 { String::new() } else { format!("-n{entries}") };
+    if *threads != 0 {
+        many += &format!("-t{threads}");
+    }
     let set = format!("{model}-{}-{found_at}-{}{many}", short_bytes(*file_bytes), cache.as_str());
     if *dir_depth == 1 {
         return PathBuf::from(format!("data/{set}-{index}"));
@@ -321,6 +324,7 @@ mod tests {
             dir_depth,
             cache: Cache::Fresh,
             entries: 0,
+            threads: 0,
         };
         PlannedCell {
             cell: Cell { driver: "plain".to_owned(), options: "default".to_owned(), params },

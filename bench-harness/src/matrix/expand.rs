@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 use serde::{Deserialize, Serialize};
 
-use crate::cell::{Cell, Params, Subject};
+use crate::cell::{Cache, Cell, Params, Subject};
 use crate::matrix::{Group, Matrix};
 use crate::model;
 use crate::size::short_bytes;
@@ -124,21 +124,39 @@ fn group_params(group: &Group, model: &str, backing: &str) -> Vec<Params> {
     let known = model::by_name(model);
     let sizes: &[u64] = if known.is_some_and(|it| it.is_sized()) { &group.sizes } else { &[0] };
     let many: &[u32] = if known.is_some_and(|it| it.takes_many()) { &group.entries } else { &[0] };
+    let threads: &[u32] = if known.is_some_and(|it| it.takes_threads()) { &group.threads } else { &[0] };
     let mut all = Vec::new();
     for &file_bytes in sizes {
         for (found_at, n_layers) in layers(group) {
             for &dir_depth in &group.dir_depth {
-                for (&cache, &entries) in group.cache.iter().flat_map(|it| many.iter().map(move |n| (it, n)))
-                {
+                for (cache, entries, threads) in crossed(&group.cache, many, threads) {
                     let (model, backing) = (model.to_owned(), backing.to_owned());
-                    let axes =
-                        Params { model, backing, file_bytes, found_at, n_layers, dir_depth, cache, entries };
-                    all.push(axes);
+                    all.push(Params {
+                        model,
+                        backing,
+                        file_bytes,
+                        found_at,
+                        n_layers,
+                        dir_depth,
+                        cache,
+                        entries,
+                        threads,
+                    });
                 }
             }
         }
     }
     all
+}
+
+/// All triples of `caches`, `many` and `threads`.
+fn crossed<'a>(
+    caches: &'a [Cache],
+    many: &'a [u32],
+    threads: &'a [u32],
+) -> impl Iterator<Item = (Cache, u32, u32)> + 'a {
+    let pairs = caches.iter().flat_map(move |cache| many.iter().map(move |entries| (*cache, *entries)));
+    pairs.flat_map(move |(cache, entries)| threads.iter().map(move |threads| (cache, entries, *threads)))
 }
 
 /// Pairs of found-at and height; without heights the file lies in the lowest layer.

@@ -78,6 +78,9 @@ pub struct Group {
     /// Files that one sample works on, for models that take many.
     #[serde(default = "entries_default")]
     pub entries: Vec<u32>,
+    /// Threads that work at once, for models that take several.
+    #[serde(default = "threads_default")]
+    pub threads: Vec<u32>,
     /// Only on these backings; on all of the matrix without it.
     #[serde(default)]
     pub backing: Vec<String>,
@@ -112,6 +115,9 @@ fn sizes_default() -> Vec<u64> {
 }
 fn entries_default() -> Vec<u32> {
     vec![1000]
+}
+fn threads_default() -> Vec<u32> {
+    vec![4]
 }
 fn blocks_default() -> u32 {
     u32::MAX
@@ -226,6 +232,9 @@ impl Group {
         }
         if let Some(entries) = self.entries.iter().find(|entries| !(1..=1_000_000).contains(*entries)) {
             return Err(("entries", format!("{entries} files of a sample is outside 1 to 1000000")));
+        }
+        if let Some(threads) = self.threads.iter().find(|threads| !(1..=1024).contains(*threads)) {
+            return Err(("threads", format!("{threads} threads is outside 1 to 1024")));
         }
         if self.blocks == 0 {
             return Err(("blocks", "a group needs at least one block".to_owned()));

@@ -28,6 +28,10 @@ impl Model for BareCopy {
         "bare-copy"
     }
 
+    fn about(&self) -> &'static str {
+        "The file of the layer copied by copy_file_range, without any driver."
+    }
+
     fn refuses(&self, driver: &dyn Driver) -> Option<&'static str> {
         driver.renews().then_some("a reference without any driver; plain stands for it")
     }

@@ -25,6 +25,10 @@ impl Model for Chmod {
         "chmod"
     }
 
+    fn about(&self) -> &'static str {
+        "The mode of a file changed, the first time."
+    }
+
     fn prepare(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<()> {
         bed.warm(file)
     }

@@ -39,6 +39,10 @@ impl Model for CopyUp {
         "copy-up"
     }
 
+    fn about(&self) -> &'static str {
+        "open(O_RDWR), one byte written and close, the first time; plain and vfs have nothing to copy."
+    }
+
     fn prepare(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<()> {
         bed.warm(file)
     }

@@ -42,6 +42,10 @@ impl Model for Create {
         "create"
     }
 
+    fn about(&self) -> &'static str {
+        "A new file created, written and closed."
+    }
+
     fn lower(&self) -> Lower {
         Lower::Nothing
     }

@@ -20,6 +20,10 @@ impl Model for Lookup {
         "lookup"
     }
 
+    fn about(&self) -> &'static str {
+        "stat of a file: fresh for the first time on this mount, hot again."
+    }
+
     fn fills_branches(&self) -> bool {
         false
     }

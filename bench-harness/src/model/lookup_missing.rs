@@ -34,6 +34,10 @@ impl Model for LookupMissing {
         "lookup-missing"
     }
 
+    fn about(&self) -> &'static str {
+        "stat of a name that no layer has: fresh for the first time on this mount, hot again."
+    }
+
     fn lower(&self) -> Lower {
         Lower::Nothing
     }

@@ -82,6 +82,9 @@ pub trait Model: Send + Sync + fmt::Debug {
     /// Name in matrices and reports.
     fn name(&self) -> &'static str;
 
+    /// What is timed, in a sentence, as reports and `list` say it.
+    fn about(&self) -> &'static str;
+
     /// What lies in a layer for each sample.
     fn lower(&self) -> Lower {
         Lower::File
@@ -95,6 +98,11 @@ pub trait Model: Send + Sync + fmt::Debug {
     /// Whether one sample takes many files, so that their number is an axis of it.
     fn takes_many(&self) -> bool {
         matches!(self.lower(), Lower::Tree(_))
+    }
+
+    /// Whether the number of threads is an axis of it.
+    fn takes_threads(&self) -> bool {
+        false
     }
 
     /// Whether its samples leave files on the writable branch that are as long as those of the layers.

@@ -21,6 +21,10 @@ impl Model for Mount {
         "mount"
     }
 
+    fn about(&self) -> &'static str {
+        "From the call until a file of the lowest layer is found; vfs and reflink copy the tree here."
+    }
+
     fn lower(&self) -> Lower {
         Lower::Nothing
     }

@@ -31,6 +31,10 @@ impl Model for PageCache {
         "page-cache"
     }
 
+    fn about(&self) -> &'static str {
+        "A file of a layer read through a second mount, after a first has read it; cached_bytes in metrics.csv."
+    }
+
     fn fills_branches(&self) -> bool {
         false
     }

@@ -95,6 +95,10 @@ impl Model for Parallel {
         "parallel"
     }
 
+    fn about(&self) -> &'static str {
+        "Sixteen threads that read, create and remove in a directory each; scaling_permille in metrics.csv."
+    }
+
     fn lower(&self) -> Lower {
         Lower::Tree(SHAPE)
     }

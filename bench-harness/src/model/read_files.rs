@@ -49,6 +49,10 @@ impl Model for ReadFiles {
         "read-files"
     }
 
+    fn about(&self) -> &'static str {
+        "Each of many small files opened, read and closed; hot is the third pass over them."
+    }
+
     fn lower(&self) -> Lower {
         Lower::Tree(Shape::Dirs(DIRS))
     }

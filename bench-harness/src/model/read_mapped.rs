@@ -38,6 +38,10 @@ impl Model for ReadMapped {
         "read-mapped"
     }
 
+    fn about(&self) -> &'static str {
+        "A long file of a layer mapped and copied out."
+    }
+
     fn fills_branches(&self) -> bool {
         false
     }

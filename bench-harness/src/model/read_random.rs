@@ -35,6 +35,10 @@ impl Model for ReadRandom {
         "read-random"
     }
 
+    fn about(&self) -> &'static str {
+        "4096 reads of 4 KiB, or as many as the file has, at random places of a file of a layer."
+    }
+
     fn fills_branches(&self) -> bool {
         false
     }

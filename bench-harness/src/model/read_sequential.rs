@@ -77,6 +77,10 @@ impl Model for ReadSequential {
         "read-sequential"
     }
 
+    fn about(&self) -> &'static str {
+        "A long file of a layer read from start to end in steps of 1 MiB, the file being open."
+    }
+
     fn fills_branches(&self) -> bool {
         false
     }

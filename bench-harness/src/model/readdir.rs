@@ -34,6 +34,10 @@ impl Model for Readdir {
         "readdir"
     }
 
+    fn about(&self) -> &'static str {
+        "A directory of many files opened, listed and closed: fresh for the first time on this mount, hot again."
+    }
+
     fn lower(&self) -> Lower {
         Lower::Tree(Shape::Flat)
     }

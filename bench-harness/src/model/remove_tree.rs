@@ -42,6 +42,10 @@ impl Model for RemoveTree {
         "remove-tree"
     }
 
+    fn about(&self) -> &'static str {
+        "A tree of a layer removed, one file after the other."
+    }
+
     fn lower(&self) -> Lower {
         Lower::Tree(Shape::Dirs(DIRS))
     }

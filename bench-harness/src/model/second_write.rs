@@ -15,6 +15,10 @@ impl Model for SecondWrite {
         "second-write"
     }
 
+    fn about(&self) -> &'static str {
+        "open(O_RDWR), one byte written and close, after the copy-up."
+    }
+
     fn prepare(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<()> {
         open_and_write(bed, file, 0).map(|_| ())
     }

@@ -28,6 +28,10 @@ impl Model for ServerMemory {
         "server-memory"
     }
 
+    fn about(&self) -> &'static str {
+        "A first walk of a large tree on a mount of its own; the server's memory is in metrics.csv."
+    }
+
     fn lower(&self) -> Lower {
         Lower::Tree(Shape::Dirs(DIRS))
     }

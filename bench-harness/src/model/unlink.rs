@@ -20,6 +20,10 @@ impl Model for Unlink {
         "unlink"
     }
 
+    fn about(&self) -> &'static str {
+        "A file of the writable branch removed."
+    }
+
     fn lower(&self) -> Lower {
         Lower::Nothing
     }

@@ -82,6 +82,10 @@ impl Model for Untar {
         "untar"
     }
 
+    fn about(&self) -> &'static str {
+        "Many small files unpacked into directories, with owner, mode and times."
+    }
+
     fn lower(&self) -> Lower {
         Lower::Nothing
     }

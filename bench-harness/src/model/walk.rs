@@ -75,6 +75,10 @@ impl Model for Walk {
         "walk"
     }
 
+    fn about(&self) -> &'static str {
+        "A tree listed, and each of its entries looked at (lstat)."
+    }
+
     fn lower(&self) -> Lower {
         Lower::Tree(Shape::Dirs(DIRS))
     }

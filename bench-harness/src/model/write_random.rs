@@ -21,6 +21,10 @@ impl Model for WriteRandom {
         "write-random"
     }
 
+    fn about(&self) -> &'static str {
+        "4096 writes of 4 KiB, or as many as the file has, at random places of a file of the writable branch, and close."
+    }
+
     fn prepare(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<()> {
         bed.copy_before_writing(file)
     }

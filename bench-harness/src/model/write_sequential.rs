@@ -39,6 +39,10 @@ impl Model for WriteSequential {
         "write-sequential"
     }
 
+    fn about(&self) -> &'static str {
+        "A long file of the writable branch overwritten in steps of 1 MiB, and closed."
+    }
+
     fn prepare(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<()> {
         bed.copy_before_writing(file)
     }

@@ -129,7 +129,7 @@ fn facts(run: &RunRecord) -> Vec<(&'static str, String)> {
         ("measured programs", pairs(&host.peers)),
         ("matrix", host.matrix.clone()),
         ("seed", host.seed.to_string()),
-        ("blocks", format!("{}, {ending}", run.n_complete())),
+        ("blocks", format!("{} in {} sessions, {ending}", run.n_complete(), run.n_sessions())),
         (
             "time in blocks",
             format!(
@@ -160,7 +160,7 @@ fn tables(summary: &Summary, run: &RunRecord) -> Vec<Table> {
         cells.sort_by_key(|it| sort_key(&it.cell));
         Table {
             title: format!("{model} on {}", backing_label(run, backing)),
-            note: note_of(model).to_owned(),
+            note: crate::model::by_name(model).map(|it| it.about()).unwrap_or_default().to_owned(),
             columns: words(COLUMNS),
             rows: cells.into_iter().map(|it| row(it, summary)).collect(),
         }
@@ -172,51 +172,6 @@ fn tables(summary: &Summary, run: &RunRecord) -> Vec<Table> {
 fn sort_key(cell: &Cell) -> (Params, usize, String) {
     let rank = driver::names().iter().position(|it| *it == cell.driver).unwrap_or(usize::MAX);
     (cell.params.clone(), rank, cell.options.clone())
-}
-
-fn note_of(model: &str) -> &'static str {
-    match model {
-        "copy-up" => {
-            "open(O_RDWR), one byte written and close, the first time; plain and vfs have nothing to copy."
-        }
-        "chmod" => "The mode of a file changed, the first time.",
-        "second-write" => "open(O_RDWR), one byte written and close, after the copy-up.",
-        "lookup" => "stat of a file: fresh for the first time on this mount, hot again.",
-        "lookup-missing" => {
-            "stat of a name that no layer has: fresh for the first time on this mount, hot again."
-        }
-        "readdir" => {
-            "A directory of many files opened, listed and closed: fresh for the first time on this mount, hot again."
-        }
-        "walk" => "A tree listed, and each of its entries looked at (lstat).",
-        "read-files" => "Each of many small files opened, read and closed; hot is the third pass over them.",
-        "read-sequential" => {
-            "A long file of a layer read from start to end in steps of 1 MiB, the file being open."
-        }
-        "write-sequential" => "A long file of the writable branch overwritten in steps of 1 MiB, and closed.",
-        "read-random" => {
-            "4096 reads of 4 KiB, or as many as the file has, at random places of a file of a layer."
-        }
-        "write-random" => {
-            "4096 writes of 4 KiB, or as many as the file has, at random places of a file of the writable branch, and close."
-        }
-        "read-mapped" => "A long file of a layer mapped and copied out.",
-        "bare-copy" => "The file of the layer copied by copy_file_range, without any driver.",
-        "create" => "A new file created, written and closed.",
-        "unlink" => "A file of the writable branch removed.",
-        "untar" => "Many small files unpacked into directories, with owner, mode and times.",
-        "remove-tree" => "A tree of a layer removed, one file after the other.",
-        "parallel" => {
-            "Sixteen threads that read, create and remove in a directory each; scaling_permille in metrics.csv."
-        }
-        "page-cache" => {
-            "A file of a layer read through a second mount, after a first has read it; cached_bytes in metrics.csv."
-        }
-        "server-memory" => {
-            "A first walk of a large tree on a mount of its own; the server's memory is in metrics.csv."
-        }
-        _ => "From the call until a file of the lowest layer is found; vfs and reflink copy the tree here.",
-    }
 }
 
 fn row(it: &CellSummary, summary: &Summary) -> Vec<String> {

@@ -52,7 +52,7 @@ impl Blocks<'_> {
     /// A signal came, or the journal or the backing cannot be written. What a
     /// driver does wrong is a record, not an error.
     pub fn measure(&mut self, block: u32, journal: &mut Journal, progress: &Progress) -> Result<()> {
-        journal.append(&Record::BlockStart { block })?;
+        journal.append(&Record::BlockStart { block, session: 0 })?;
         let measured = self.measure_mounted(block, journal, progress);
         let removed = self.remove_branches(block);
         journal.flush()?;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::cell::{Params, Subject};
+use crate::cell::{Params, Subject, is_zero};
 use crate::error::{At as _, BenchError, BenchErrorKind, Result};
 use crate::host::HostFacts;
 use crate::matrix::expand::PlannedCell;
@@ -79,6 +79,9 @@ pub enum Record {
     BlockStart {
         /// Its number, from 0.
         block: u32,
+        /// The session that it belongs to, from 0.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        session: u32,
     },
     /// A timed repetition.
     Sample {
@@ -269,6 +272,8 @@ pub struct RunRecord {
 /// What one block found out.
 #[derive(Debug, Clone, Default)]
 pub struct Block {
+    /// The session that it belongs to; intervals of absolute times go over sessions.
+    pub session: u32,
     /// Cell, file, time in ns, time until open in ns.
     pub samples: Vec<(usize, u32, u64, Option<u64>)>,
     /// Cell, metric, value.
@@ -333,8 +338,8 @@ impl RunRecord {
         let known = |cell: usize| if cell < n_cells { Ok(cell) } else { Err(format!("no cell {cell}")) };
         match record {
             Record::Header(_) => return Err("a second header".to_owned()),
-            Record::BlockStart { block } => {
-                self.blocks.insert(block, Block::default());
+            Record::BlockStart { block, session } => {
+                self.blocks.insert(block, Block { session, ..Block::default() });
             }
             Record::Sample { cell, block, file, ns, open_ns } => {
                 self.block(block)?.samples.push((known(cell)?, file, ns, open_ns));
@@ -361,6 +366,12 @@ impl RunRecord {
     /// Blocks that were measured whole.
     pub fn n_complete(&self) -> u32 {
         u32::try_from(self.blocks.values().filter(|it| it.ended.is_some()).count()).unwrap_or(u32::MAX)
+    }
+
+    /// Sessions that have a whole block.
+    pub fn n_sessions(&self) -> usize {
+        let whole = self.blocks.values().filter(|it| it.ended.is_some());
+        whole.map(|it| it.session).collect::<BTreeSet<_>>().len()
     }
 
     /// The blocks to draw conclusions from: the whole ones, or the only one there is.
@@ -398,6 +409,7 @@ mod tests {
             dir_depth: 1,
             cache: Cache::Fresh,
             entries: 0,
+            threads: 0,
         };
         let cell = Cell { driver: "plain".to_owned(), options: "default".to_owned(), params };
         let host = HostFacts::read(1, "example").unwrap();
@@ -421,10 +433,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut journal = Journal::create(dir.path(), &header()).unwrap();
         for record in [
-            Record::BlockStart { block: 0 },
+            Record::BlockStart { block: 0, session: 0 },
             sample(0, 100),
             Record::BlockEnd { block: 0, elapsed_ms: 5, steal_ms: 0 },
-            Record::BlockStart { block: 1 },
+            Record::BlockStart { block: 1, session: 0 },
             sample(1, 200),
         ] {
             journal.append(&record).unwrap();
@@ -443,7 +455,7 @@ mod tests {
 
         let mut journal = Journal::reopen(dir.path()).unwrap();
         for record in [
-            Record::BlockStart { block: 1 },
+            Record::BlockStart { block: 1, session: 0 },
             sample(1, 300),
             Record::BlockEnd { block: 1, elapsed_ms: 5, steal_ms: 0 },
             Record::End { ending: Ending::Complete, layers_unchanged: true },
