@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::heat::{HeatMaps, Panel};
 use super::line::{LineChart, Point, Series};
 use super::palette::look;
+use super::ratios;
 use super::{Figure, Kind};
 use crate::cell::{Params, Subject};
 use crate::driver;
@@ -38,7 +39,30 @@ pub fn figures(summary: &Summary, run: &RunRecord) -> Vec<Figure> {
         figures.extend(chooser.figures());
     }
     figures.sort_by_key(|it| !it.name.starts_with("copy-up"));
+    figures.extend(forests(summary, run));
     figures
+}
+
+/// Subjects with numbers, in the order of the drivers.
+fn subjects(summary: &Summary) -> Vec<Subject> {
+    let all: BTreeSet<Subject> = summary.cells.iter().map(|it| it.cell.subject()).collect();
+    let mut all: Vec<Subject> = all.into_iter().collect();
+    let rank = |name: &str| driver::names().iter().position(|it| *it == name);
+    all.sort_by_key(|it| (rank(&it.driver), it.options != "default", it.options.clone()));
+    all
+}
+
+/// A forest plot for each backing.
+fn forests(summary: &Summary, run: &RunRecord) -> Vec<Figure> {
+    let subjects = subjects(summary);
+    let Some(base) = ratios::usual_base(&subjects) else { return Vec::new() };
+    let forest = |backing: &str| {
+        let forest = ratios::forest(summary, run, backing, base, &subjects)?;
+        let name = format!("ratios-{}", backing.replace(':', "-"));
+        let caption = format!("{} on {}", forest.title, backing_label(run, backing));
+        Some(forest.figure(name, caption))
+    };
+    ratios::backings(run).into_iter().filter_map(forest).collect()
 }
 
 /// The cells of one model on one backing.
@@ -74,15 +98,6 @@ impl Chooser<'_> {
         };
         let cells = self.summary.cells.iter().filter(own);
         cells.map(|it| &it.cell.params).filter(|it| wanted(it)).collect()
-    }
-
-    /// Subjects with numbers, in the order of the drivers.
-    fn subjects(&self) -> Vec<Subject> {
-        let all: BTreeSet<Subject> = self.summary.cells.iter().map(|it| it.cell.subject()).collect();
-        let mut all: Vec<Subject> = all.into_iter().collect();
-        let rank = |name: &str| driver::names().iter().position(|it| *it == name);
-        all.sort_by_key(|it| (rank(&it.driver), it.options != "default", it.options.clone()));
-        all
     }
 
     fn name(&self, what: &str, cache: crate::cell::Cache) -> String {
@@ -163,7 +178,7 @@ impl Chooser<'_> {
             x_label: x_label.to_owned(),
             y_label: "latency (median)".to_owned(),
             x_ticks: values.iter().map(|value| (*value as f64, label(*value))).collect(),
-            series: self.subjects().iter().filter_map(series).collect(),
+            series: subjects(self.summary).iter().filter_map(series).collect(),
             note: BARS.to_owned(),
         };
         let caption = chart.title.clone();
@@ -194,7 +209,7 @@ impl Chooser<'_> {
             }
             (!values.is_empty()).then(|| Panel { label: subject.label(), values })
         };
-        let panels: Vec<Panel> = self.subjects().iter().filter_map(panel).collect();
+        let panels: Vec<Panel> = subjects(self.summary).iter().filter_map(panel).collect();
         let title = format!("{} latency by file size and layer", title_of(&self.model));
         let (caption, subtitle) = (title.clone(), self.subtitle());
         let maps = HeatMaps { title, subtitle, sizes, layers, panels };
@@ -233,7 +248,7 @@ impl Chooser<'_> {
             x_label: "percentile, on a scale of 1 / (1 − q)".to_owned(),
             y_label: "latency".to_owned(),
             x_ticks: within.map(|(x, label)| (x, label.to_owned())).collect(),
-            series: self.subjects().iter().filter_map(series).collect(),
+            series: subjects(self.summary).iter().filter_map(series).collect(),
             note: format!("{n} samples of each driver at most; the last ten samples of a curve say little"),
         };
         let caption = chart.title.clone();

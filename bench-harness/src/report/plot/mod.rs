@@ -3,9 +3,11 @@
 mod axis;
 mod canvas;
 mod figures;
+pub mod forest;
 mod heat;
 mod line;
 mod palette;
+mod ratios;
 
 use std::path::Path;
 
@@ -32,6 +34,7 @@ pub struct Figure {
 enum Kind {
     Lines(line::LineChart),
     Heat(heat::HeatMaps),
+    Forest(forest::Forest),
 }
 
 /// Units of the canvas in a point; SVG coordinates are whole units.
@@ -66,6 +69,7 @@ impl Figure {
         match &self.kind {
             Kind::Lines(chart) => chart.draw(canvas),
             Kind::Heat(maps) => maps.draw(canvas),
+            Kind::Forest(forest) => forest.draw(canvas),
         }
     }
 

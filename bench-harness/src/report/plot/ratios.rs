@@ -1,0 +1,71 @@
+//! The forest plot of a run: every subject as a ratio to one of them, one cell of each model.
+
+use std::collections::BTreeSet;
+
+use super::forest::{Forest, Row, Section, Tone};
+use crate::cell::{Params, Subject};
+use crate::model;
+use crate::report::goals::place_text;
+use crate::report::tables::backing_label;
+use crate::run::journal::RunRecord;
+use crate::stats::summary::{CellSummary, Summary};
+
+/// Ratios to `base` on `backing`: for each model the cell that was sampled most, a row for each of `subjects`.
+///
+/// None where `base` shares no cell with another subject.
+pub fn forest(
+    summary: &Summary,
+    run: &RunRecord,
+    backing: &str,
+    base: &Subject,
+    subjects: &[Subject],
+) -> Option<Forest> {
+    let sections = model::names().into_iter().filter_map(|model| {
+        let params = most_sampled(summary, backing, model, base)?;
+        let rows: Vec<Row> = subjects
+            .iter()
+            .filter(|it| *it != base)
+            .filter_map(|it| row(summary, params, base, it))
+            .collect();
+        let heading = format!("{model}, {}", place_text(params, run));
+        (!rows.is_empty()).then_some(Section { heading, rows })
+    });
+    let sections: Vec<Section> = sections.collect();
+    (!sections.is_empty()).then(|| Forest {
+        title: format!("Time as a ratio to {}", base.label()),
+        subtitle: format!("{}, Linux {}", backing_label(run, backing), run.header.host.kernel),
+        x_label: format!("times the time of {} in the same block", base.label()),
+        lines: Vec::new(),
+        sections,
+        note: "median over blocks of the ratio of both medians; bars: exact 95 % interval".to_owned(),
+    })
+}
+
+/// Of the parameters of `model` that `base` was measured with, those with the most samples.
+fn most_sampled<'a>(summary: &'a Summary, backing: &str, model: &str, base: &Subject) -> Option<&'a Params> {
+    let samples = |it: &CellSummary| it.latency.as_ref().map_or(0, |it| it.n);
+    let own = |it: &&CellSummary| {
+        let params = &it.cell.params;
+        params.model == model && params.backing == backing && it.cell.subject() == *base && 0 < samples(it)
+    };
+    // Of equally many the last, which lies lowest and is the largest.
+    summary.cells.iter().filter(own).max_by_key(|it| samples(it)).map(|it| &it.cell.params)
+}
+
+fn row(summary: &Summary, params: &Params, base: &Subject, subject: &Subject) -> Option<Row> {
+    let cell = summary.find(subject, params)?;
+    let ratio = summary.ratio(cell, base)?;
+    let remark = format!("n {}", cell.latency.as_ref().map_or(0, |it| it.n));
+    Some(Row { label: subject.label(), ratio, remark, tone: Tone::of(ratio.interval) })
+}
+
+/// What ratios are best shown against: overlayfs, else plain, else whoever comes first.
+pub fn usual_base(subjects: &[Subject]) -> Option<&Subject> {
+    let named = |name: &str| subjects.iter().find(|it| it.driver == name && it.options == "default");
+    named("overlayfs").or_else(|| named("plain")).or(subjects.first())
+}
+
+/// Backings of the run, in order.
+pub fn backings(run: &RunRecord) -> BTreeSet<&str> {
+    run.params().into_iter().map(|it| it.backing.as_str()).collect()
+}
