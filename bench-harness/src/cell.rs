@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::is_yardstick;
 use crate::size::human_bytes;
 
 /// What is known to the kernel's caches when a sample starts.
@@ -106,11 +107,16 @@ pub enum TreeContent {
     Image,
     /// Trees so large that no driver without need of them should copy them.
     Large,
+    /// Nothing but what all layers have: for the cells that measure no driver.
+    Bare,
 }
 
 impl Params {
     /// The layers that the cell is measured on.
     pub fn tree(&self) -> TreeKey {
+        if is_yardstick(&self.model) {
+            return TreeKey { n_layers: 1, content: TreeContent::Bare };
+        }
         let content = match self.model.as_str() {
             "mount" => TreeContent::Image,
             "server-memory" => TreeContent::Large,

@@ -85,7 +85,8 @@ fn path_of(params: &Params, index: u32) -> PathBuf {
         return PathBuf::from(format!("data/{set}-{index}"));
     }
     let mut path = PathBuf::from(format!("deep/{set}-d{dir_depth}/{index}"));
-    path.extend((2..*dir_depth).map(|level| level.to_string()));
+    // One digit a level: 256 levels must stay far below PATH_MAX, whatever a driver puts before them.
+    path.extend((2..*dir_depth).map(|level| (level % 10).to_string()));
     path.join("f")
 }
 
@@ -125,6 +126,7 @@ pub fn planned_bytes(cells: &[PlannedCell], backing: &str) -> u64 {
                 u64::from(*files) * each * (params.file_bytes.next_multiple_of(4096) + 4096)
             }
             TreeContent::Image => IMAGE_FILES * (IMAGE_FILE_BYTES + 4096),
+            TreeContent::Bare => 0,
         };
         let fills = model::by_name(&params.model).is_none_or(|it| it.fills_branches());
         branch_bytes += if fills { bytes } else { 0 };
@@ -161,6 +163,7 @@ impl LayerStack {
         pattern: &Pattern,
     ) -> Result<Self> {
         let dirs: Vec<PathBuf> = (1..=n_layers).map(|layer| root.join(layer.to_string())).collect();
+        check_lengths(root, &files)?;
         // Missing names get their parents too: else a search would end early.
         let parent = |file: &FileSpec| file.path.parent().map(Path::to_owned).unwrap_or_default();
         let mut parents: Vec<PathBuf> = files.values().flatten().map(parent).collect();
@@ -289,6 +292,26 @@ fn entries(files: &BTreeMap<Params, Vec<FileSpec>>) -> Vec<(u32, PathBuf, u64, u
     trees(files).flat_map(of_tree).collect()
 }
 
+/// Longest path that a system call takes, in bytes with its end.
+const PATH_MAX: usize = 4096;
+
+/// Room in a path for what drivers and models put before and after the name of a measured file.
+const PATH_ROOM: usize = 128;
+
+/// Refuses files whose path below `root` the kernel would not take.
+fn check_lengths(root: &Path, files: &BTreeMap<Params, Vec<FileSpec>>) -> Result<()> {
+    let len = |path: &Path| path.as_os_str().len();
+    let longest = files.values().flatten().map(|it| len(&it.path)).max().unwrap_or(0);
+    let needed = len(root) + longest + PATH_ROOM;
+    if needed < PATH_MAX {
+        return Ok(());
+    }
+    let reason = format!(
+        "paths of {needed} bytes would pass the {PATH_MAX} that Linux takes; give a shorter --backing or dir_depth"
+    );
+    Err(BenchError::new("build layers in", root, BenchErrorKind::Refused(reason)))
+}
+
 fn create_dirs(layer: &Path, parents: &[PathBuf]) -> Result<()> {
     let data = layer.join("data");
     fs::create_dir_all(&data).at("create layer", &data)?;
@@ -361,6 +384,21 @@ mod tests {
         File::options().write(true).open(victim).unwrap().write_all_at(&[1], 50).unwrap();
         let error = stack.check_unchanged(&pattern).unwrap_err();
         assert!(matches!(error.kind, BenchErrorKind::Incorrect(_)), "{error:?}");
+    }
+
+    #[test]
+    fn deep_trees_are_built_and_paths_too_long_are_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let pattern = Pattern::default();
+        let files = || plan(&[planned(256, 2)], "dir", KEY);
+        let stack = LayerStack::build(root.path(), KEY, files(), &pattern).unwrap();
+        let spec = &stack.files.values().next().unwrap()[1];
+        assert_eq!(spec.path.parent().unwrap().components().count(), 256 + 1, "deep/, and its own 256");
+        stack.check_unchanged(&pattern).unwrap();
+        let far = root.path().join("far/".repeat(900));
+        let error = LayerStack::build(&far, KEY, files(), &pattern).unwrap_err();
+        assert!(matches!(error.kind, BenchErrorKind::Refused(_)), "{error:?}");
+        assert!(!root.path().join("far").exists());
     }
 
     #[test]

@@ -99,6 +99,22 @@ impl Pattern {
         if found != len_bytes {
             return Ok(Some(format!("has {found} bytes instead of {len_bytes}")));
         }
+        self.head_difference(file, number, len_bytes, stamp, extent)
+    }
+
+    /// As [`Pattern::difference`], for the first `len_bytes` of a `file` that may be longer.
+    ///
+    /// # Errors
+    ///
+    /// What `pread(2)` reports, the end of a shorter file among it.
+    pub fn head_difference(
+        &self,
+        file: &File,
+        number: u64,
+        len_bytes: u64,
+        stamp: &[u8],
+        extent: Extent,
+    ) -> io::Result<Option<String>> {
         let n_chunks = len_bytes.div_ceil(CHUNK_BYTES as u64);
         let stride = if extent == Extent::Whole { 1 } else { n_chunks.div_ceil(16).max(1) };
         let mut buffer = vec![0; CHUNK_BYTES];

@@ -96,11 +96,16 @@ fn root_every_model_is_right_and_every_goal_is_judged_or_says_why() {
         let own = cells.filter(|it| it["driver"] == driver && 0 < it["n"].as_u64().unwrap());
         own.map(|it| it["model"].as_str().unwrap().to_owned()).collect()
     };
-    // bare-copy has one block and stands for no driver; the rest every driver has.
-    assert_eq!(measured("plain").len(), 18, "{:?}", measured("plain"));
+    // bare-copy has one block and stands for no driver, as null and reference; the rest every driver has.
+    assert_eq!(measured("plain").len(), 18 + 2, "{:?}", measured("plain"));
     assert_eq!(measured("overlayfs").len(), 17, "{:?}", measured("overlayfs"));
     for cell in summary["cells"].as_array().unwrap() {
-        let n = if cell["model"] == "bare-copy" { 1 } else { 2 };
+        let n = match cell["model"].as_str().unwrap() {
+            "bare-copy" => 1,
+            "null" => 2 * 1000,
+            "reference" => 2 * 200,
+            _ => 2,
+        };
         assert_eq!(cell["n"], n, "{cell}");
     }
     let metrics = summary["metrics"].as_array().unwrap();
@@ -177,7 +182,7 @@ fn root_a_missing_peer_is_a_skip_that_names_its_recipe() {
     let skips = summary["skips"].as_array().unwrap();
     assert_eq!(skips.len(), 1);
     assert!(skips[0]["reason"].as_str().unwrap().contains("just peers"), "{skips:?}");
-    assert_eq!(summary["cells"].as_array().unwrap().len(), 1);
+    assert_eq!(summary["cells"].as_array().unwrap().len(), 1 + 2, "with null and reference");
 }
 
 /// An `aufs` command that shows the lowest layer itself, so that all changes land in the layer.

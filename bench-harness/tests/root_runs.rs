@@ -142,8 +142,13 @@ fn root_a_run_writes_every_file_and_leaves_nothing_mounted() {
 
 fn check_summary(place: &Place) {
     let rows = rows(&place.path("out/summary.csv"));
-    // Three subjects with 12 file cells and 8 lookups, and mount for two of them.
-    assert_eq!(rows.len(), 3 * (12 + 8) + 2);
+    // Three subjects with 12 file cells and 8 lookups, and mount for two of them; null and reference.
+    assert_eq!(rows.len(), 3 * (12 + 8) + 2 + 2);
+    let (yardsticks, rows): (Vec<_>, Vec<_>) =
+        rows.into_iter().partition(|it| ["null", "reference"].contains(&it["model"].as_str()));
+    let n: Vec<&str> = yardsticks.iter().map(|it| it["n"].as_str()).collect();
+    assert_eq!(n, ["3000", "600"]);
+    assert!(!yardsticks[0]["p99_ns"].is_empty(), "enough samples for p99 of null");
     for row in &rows {
         let n: usize = row["n"].parse().unwrap();
         let number = |name: &str| row[name].parse::<f64>().ok();
@@ -324,7 +329,7 @@ fn root_lists_have_the_promised_shape() {
     let list: serde_json::Value = serde_json::from_str(&text).unwrap();
     let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     assert_eq!(keys(&list), ["cells", "drivers", "models"]);
-    assert_eq!(list["cells"], 4 * (12 + 8 + 1));
+    assert_eq!(list["cells"], 4 * (12 + 8 + 1) + 2);
     for driver in list["drivers"].as_array().unwrap() {
         assert_eq!(keys(driver), ["available", "name", "options", "reason"]);
         assert_eq!(driver["available"].as_bool().unwrap(), driver["reason"].is_null());

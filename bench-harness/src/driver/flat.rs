@@ -1,8 +1,8 @@
 //! Layers copied into one tree, for drivers that do not stack.
 
-use std::fs::{self, File};
+use std::fs::{self, File, FileType};
 use std::io::{self, Read as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
@@ -39,16 +39,22 @@ pub fn import(layers: &LayerStack, home: &Path, how: CopyHow) -> Result<Imported
 /// Any I/O error while copying.
 pub fn copy_tree(from: &Path, to: &Path, how: CopyHow) -> Result<()> {
     fs::create_dir_all(to).at("create directory", to)?;
-    for entry in fs::read_dir(from).at("read directory", from)? {
-        let entry = entry.at("read directory", from)?;
-        let (source, target) = (entry.path(), to.join(entry.file_name()));
-        if entry.file_type().at("stat", &source)?.is_dir() {
+    for (source, kind) in entries(from)? {
+        let target = to.join(source.file_name().unwrap_or_default());
+        if kind.is_dir() {
             copy_tree(&source, &target, how)?;
         } else {
             copy_file(&source, &target, how).at("copy", &source)?;
         }
     }
     Ok(())
+}
+
+/// All entries of `dir`, read before any is looked into: a descriptor for each level of a deep tree would
+/// pass the limit of a process.
+fn entries(dir: &Path) -> Result<Vec<(PathBuf, FileType)>> {
+    let entry = |entry: io::Result<fs::DirEntry>| entry.and_then(|it| Ok((it.path(), it.file_type()?)));
+    fs::read_dir(dir).and_then(|all| all.map(entry).collect()).at("read directory", dir)
 }
 
 fn copy_file(from: &Path, to: &Path, how: CopyHow) -> io::Result<()> {
@@ -74,11 +80,19 @@ fn copy_file(from: &Path, to: &Path, how: CopyHow) -> io::Result<()> {
 /// # Errors
 ///
 /// Any other I/O error.
-pub fn remove_trees(dirs: &[std::path::PathBuf]) -> Result<()> {
-    dirs.par_iter().try_for_each(|dir| match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).at("remove", dir),
-        _ => Ok(()),
-    })
+pub fn remove_trees(dirs: &[PathBuf]) -> Result<()> {
+    dirs.par_iter().filter(|dir| fs::symlink_metadata(dir).is_ok()).try_for_each(|dir| remove_tree(dir))
+}
+
+fn remove_tree(dir: &Path) -> Result<()> {
+    for (path, kind) in entries(dir)? {
+        if kind.is_dir() {
+            remove_tree(&path)?;
+        } else {
+            fs::remove_file(&path).at("remove", &path)?;
+        }
+    }
+    fs::remove_dir(dir).at("remove", dir)
 }
 
 /// Empties the files of `dir` but leaves their names, in parallel; see `Backing::keeps_inodes`.
@@ -86,17 +100,15 @@ pub fn remove_trees(dirs: &[std::path::PathBuf]) -> Result<()> {
 /// # Errors
 ///
 /// Any I/O error.
-pub fn empty_trees(dirs: &[std::path::PathBuf]) -> Result<()> {
+pub fn empty_trees(dirs: &[PathBuf]) -> Result<()> {
     dirs.par_iter().try_for_each(|dir| empty_tree(dir))
 }
 
 fn empty_tree(dir: &Path) -> Result<()> {
-    for entry in fs::read_dir(dir).at("read directory", dir)? {
-        let path = entry.at("read directory", dir)?.path();
-        let stat = fs::symlink_metadata(&path).at("stat", &path)?;
-        if stat.is_dir() {
+    for (path, kind) in entries(dir)? {
+        if kind.is_dir() {
             empty_tree(&path)?;
-        } else if stat.is_file() && 0 < stat.len() {
+        } else if kind.is_file() && 0 < fs::symlink_metadata(&path).at("stat", &path)?.len() {
             File::options().write(true).open(&path).and_then(|it| it.set_len(0)).at("empty", &path)?;
         }
     }

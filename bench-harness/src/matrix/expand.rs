@@ -1,6 +1,6 @@
 //! Turns a matrix into cells, and a seed into the order of each block.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
@@ -51,7 +51,36 @@ pub fn cells(matrix: &Matrix, only: &[String], budget: f64) -> Vec<PlannedCell> 
             }
         }
     }
+    planned.extend(yardsticks(planned.keys()));
     planned.into_iter().map(|(cell, (files, blocks))| PlannedCell { cell, files, blocks }).collect()
+}
+
+/// Samples of each yardstick in a block: p99 of `null`, which costs nearly nothing, exists after the first.
+fn yardstick_files(model: &str) -> u32 {
+    if model == "null" { 1000 } else { 200 }
+}
+
+/// The cells that measure no driver, on each backing of `wanted`: every block has them.
+fn yardsticks<'a>(wanted: impl Iterator<Item = &'a Cell>) -> Vec<(Cell, (u32, u32))> {
+    let backings: BTreeSet<&String> = wanted.map(|it| &it.params.backing).collect();
+    let pairs = backings.into_iter().flat_map(|backing| model::YARDSTICKS.map(|model| (backing, model)));
+    pairs.map(|(backing, name)| (yardstick(name, backing), (yardstick_files(name), every_block()))).collect()
+}
+
+/// The cell of the yardstick `model` on `backing`.
+pub fn yardstick(model: &str, backing: &str) -> Cell {
+    let params = Params {
+        model: model.to_owned(),
+        backing: backing.to_owned(),
+        file_bytes: 0,
+        found_at: 1,
+        n_layers: 1,
+        dir_depth: 1,
+        cache: Cache::Fresh,
+        entries: 0,
+        threads: 0,
+    };
+    Cell { driver: model::PLAIN.to_owned(), options: "default".to_owned(), params }
 }
 
 /// What `budget` seconds are too short for, in words: one text for each smallest budget.
@@ -115,7 +144,9 @@ pub fn subjects(matrix: &Matrix) -> Vec<Subject> {
 /// The parameters of `group` on its own backings, else on those of the matrix.
 fn params_of(group: &Group, backings: &[String]) -> Vec<Params> {
     let backings = if group.backing.is_empty() { backings } else { &group.backing };
-    let pairs = backings.iter().flat_map(|backing| group.models.iter().map(move |model| (backing, model)));
+    // Named or not, every block has the yardsticks once.
+    let models = || group.models.iter().filter(|it| !model::is_yardstick(it));
+    let pairs = backings.iter().flat_map(|backing| models().map(move |model| (backing, model)));
     pairs.flat_map(|(backing, model)| group_params(group, model, backing)).collect()
 }
 
@@ -213,11 +244,17 @@ mod tests {
         Matrix::parse(text, Path::new("example.toml")).unwrap()
     }
 
+    /// The cells that are not yardsticks.
+    fn wanted(matrix: &Matrix, budget: f64) -> Vec<PlannedCell> {
+        let all = cells(matrix, &[], budget).into_iter();
+        all.filter(|it| !model::is_yardstick(&it.cell.params.model)).collect()
+    }
+
     #[test]
     fn groups_cross_and_merge() {
         let cells = cells(&example(), &[], 60.0);
-        // Three subjects; copy-up 2 sizes × 2 layers, lookup-missing 1 × 2.
-        assert_eq!(cells.len(), 3 * (4 + 2));
+        // Three subjects; copy-up 2 sizes × 2 layers, lookup-missing 1 × 2. And both yardsticks.
+        assert_eq!(cells.len(), 3 * (4 + 2) + 2);
         let merged: Vec<u32> = cells
             .iter()
             .filter(|it| it.cell.params.model == "copy-up")
@@ -225,7 +262,7 @@ mod tests {
             .map(|it| it.files)
             .collect();
         assert_eq!(merged, [16, 16, 16], "the larger file count wins");
-        assert!(cells.iter().all(|it| it.cell.params.found_at == it.cell.params.n_layers));
+        assert!(cells.iter().all(|it| it.cell.params.found_at == it.cell.params.n_layers), "{cells:?}");
     }
 
     #[test]
@@ -237,10 +274,10 @@ mod tests {
         matrix.group[1].budget_min = Some(60.0);
         matrix.group[0].budget_below = Some(100.0);
         for (budget, n_cells, n_cuts) in [(59.9, 18, 1), (60.0, 19, 0), (100.0, 1, 0)] {
-            assert_eq!(cells(&matrix, &[], budget).len(), n_cells, "{budget}");
+            assert_eq!(wanted(&matrix, budget).len(), n_cells, "{budget}");
             assert_eq!(cuts(&matrix, budget).len(), n_cuts, "{budget}");
         }
-        let own = cells(&matrix, &[], 100.0).remove(0);
+        let own = wanted(&matrix, 100.0).remove(0);
         assert_eq!((own.cell.params.backing.as_str(), own.cell.driver.as_str()), ("tmpfs", "plain"));
         assert_eq!(own.blocks, 2);
         assert_eq!(cuts(&matrix, 1.0), ["below 60 s: copy-up of 4K"]);
@@ -254,8 +291,29 @@ mod tests {
     #[test]
     fn drivers_can_be_chosen() {
         let cells = cells(&example(), &["plain".to_owned()], 60.0);
-        assert_eq!(cells.len(), 6);
+        assert_eq!(cells.len(), 6 + 2);
         assert!(cells.iter().all(|it| it.cell.driver == "plain"));
+    }
+
+    #[test]
+    fn yardsticks_are_on_each_backing_once_whoever_is_wanted() {
+        let mut matrix = example();
+        matrix.backing = vec!["dir".to_owned(), "tmpfs".to_owned()];
+        let found = |matrix: &Matrix, only: &[String]| -> Vec<(String, String, u32)> {
+            let all = cells(matrix, only, 60.0).into_iter();
+            let own = all.filter(|it| model::is_yardstick(&it.cell.params.model));
+            own.map(|it| (it.cell.params.backing, it.cell.params.model, it.files)).collect()
+        };
+        let expected = found(&matrix, &[]);
+        assert_eq!(expected.len(), 4, "{expected:?}");
+        assert_eq!(found(&matrix, &["overlayfs".to_owned()]), expected, "plain is left out");
+        matrix.group[0].models.extend(model::YARDSTICKS.map(str::to_owned));
+        assert_eq!(found(&matrix, &[]), expected, "a group names them too");
+        matrix.group.iter_mut().for_each(|it| it.backing = vec!["tmpfs".to_owned()]);
+        let on_tmpfs: Vec<_> = expected.into_iter().filter(|it| it.0 == "tmpfs").collect();
+        assert_eq!(found(&matrix, &[]), on_tmpfs, "nothing is measured on dir");
+        let trees: BTreeSet<_> = cells(&matrix, &[], 60.0).iter().map(|it| it.cell.params.tree()).collect();
+        assert_eq!(trees.len(), 2 + 1, "they have layers of their own, so that no tree is copied for them");
     }
 
     #[test]

@@ -101,6 +101,9 @@ pub struct Group {
 /// Most layers of a stack, the highest that any matrix of ours uses.
 const LAYERS_MAX: u32 = 400;
 
+/// Most directories between the root of a mount and a file.
+const DIR_DEPTH_MAX: u32 = 256;
+
 fn options_default() -> Vec<String> {
     vec!["default".to_owned()]
 }
@@ -221,8 +224,8 @@ impl Group {
         if let Some(layer) = layers.into_iter().find(|layer| !(1..=LAYERS_MAX).contains(*layer)) {
             return Err(("found_at", format!("layer {layer} is outside 1 to {LAYERS_MAX}")));
         }
-        if let Some(depth) = self.dir_depth.iter().find(|depth| !(1..=64).contains(*depth)) {
-            return Err(("dir_depth", format!("directory depth {depth} is outside 1 to 64")));
+        if let Some(depth) = self.dir_depth.iter().find(|depth| !(1..=DIR_DEPTH_MAX).contains(*depth)) {
+            return Err(("dir_depth", format!("directory depth {depth} is outside 1 to {DIR_DEPTH_MAX}")));
         }
         if let Some(size) = self.sizes.iter().find(|size| !(2..=4 << 30).contains(*size)) {
             return Err(("sizes", format!("file size {size} is outside 2 bytes to 4 GiB")));

@@ -51,4 +51,8 @@ impl Model for Chmod {
         // With metacopy the copy has the length but not the data; the content must read right all the same.
         bed.check_written(file, &[], extent)
     }
+
+    fn upper_bytes(&self, bed: &Bed<'_>, file: &FileSpec) -> Option<u64> {
+        bed.upper_bytes(file)
+    }
 }

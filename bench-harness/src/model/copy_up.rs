@@ -54,4 +54,8 @@ impl Model for CopyUp {
     fn check(&self, bed: &Bed<'_>, file: &FileSpec, extent: Extent) -> Result<()> {
         bed.check_written(file, &[bed.stamp()], extent)
     }
+
+    fn upper_bytes(&self, bed: &Bed<'_>, file: &FileSpec) -> Option<u64> {
+        bed.upper_bytes(file)
+    }
 }

@@ -2,14 +2,19 @@
 //!
 //! A new one is one file and one line in [`ALL`].
 
+mod append;
 mod bare_copy;
 mod chmod;
+mod chown_tree;
 mod copy_up;
 mod create;
 mod listing;
 mod lookup;
 mod lookup_missing;
+mod marker;
 mod mount;
+mod null;
+mod opaque;
 mod page_cache;
 mod parallel;
 mod read_files;
@@ -17,12 +22,19 @@ mod read_mapped;
 mod read_random;
 mod read_sequential;
 mod readdir;
+mod reference;
 mod remove_tree;
+mod rename;
+mod rename_dir;
 mod second_write;
 mod server_memory;
+#[cfg(test)]
+mod tests;
+mod truncate;
 mod unlink;
 mod untar;
 mod walk;
+mod whiteout;
 mod write_random;
 mod write_sequential;
 
@@ -146,12 +158,44 @@ pub trait Model: Send + Sync + fmt::Debug {
     fn restore(&self, _bed: &Bed<'_>, _file: &FileSpec) -> Result<()> {
         Ok(())
     }
+
+    /// Space that the sample has taken on the writable branch, in bytes, for models where that is of interest
+    /// and drivers that have a branch.
+    fn upper_bytes(&self, _bed: &Bed<'_>, _file: &FileSpec) -> Option<u64> {
+        None
+    }
 }
+
+/// The models that every block of every run has, on `plain` and whatever the matrix says: they measure no
+/// driver but the harness and the machine.
+pub static YARDSTICKS: [&str; 2] = ["null", "reference"];
+
+/// Whether the model called `name` is one of [`YARDSTICKS`].
+pub fn is_yardstick(name: &str) -> bool {
+    YARDSTICKS.contains(&name)
+}
+
+/// What a yardstick says to `driver`.
+fn only_plain(driver: &dyn Driver) -> Option<&'static str> {
+    (driver.name() != PLAIN).then_some("a yardstick without any driver; plain stands for it")
+}
+
+/// The driver that yardsticks are written down under.
+pub const PLAIN: &str = "plain";
 
 /// All models, in the order of tables.
 static ALL: &[&dyn Model] = &[
+    &null::Null,
+    &reference::Reference,
     &copy_up::CopyUp,
+    &append::Append,
+    &truncate::Truncate,
     &chmod::Chmod,
+    &chown_tree::ChownTree,
+    &rename::Rename,
+    &rename_dir::RenameDir,
+    &whiteout::Whiteout,
+    &opaque::Opaque,
     &second_write::SecondWrite,
     &lookup::Lookup,
     &lookup_missing::LookupMissing,
@@ -269,11 +313,16 @@ impl Bed<'_> {
 
     /// Checks that the writable branch has a copy with the file's length.
     fn check_copied(&self, file: &FileSpec) -> Result<()> {
+        self.check_copied_len(file, file.len_bytes)
+    }
+
+    /// Checks that the writable branch has a copy of `len_bytes`.
+    fn check_copied_len(&self, file: &FileSpec, len_bytes: u64) -> Result<()> {
         let Some(upper) = self.upper_path(file) else { return Ok(()) };
         match std::fs::symlink_metadata(&upper) {
-            Ok(stat) if stat.is_file() && stat.len() == file.len_bytes => Ok(()),
+            Ok(stat) if stat.is_file() && stat.len() == len_bytes => Ok(()),
             Ok(stat) => {
-                let is = format!("the copy has {} bytes instead of {}", stat.len(), file.len_bytes);
+                let is = format!("the copy has {} bytes instead of {len_bytes}", stat.len());
                 Err(self.incorrect(file, is))
             }
             Err(error) => Err(self.incorrect(file, format!("no copy on the writable branch: {error}"))),

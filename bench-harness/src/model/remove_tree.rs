@@ -19,7 +19,8 @@ use crate::tree::{Shape, Tree};
 #[derive(Debug)]
 pub struct RemoveTree;
 
-fn remove(parent: BorrowedFd<'_>, name: &Path) -> Result<()> {
+/// Removes `name` below `parent` and all that lies in it.
+pub(super) fn remove(parent: BorrowedFd<'_>, name: &Path) -> Result<()> {
     let dir = open_dir(parent, name, name)?;
     let mut entries = Vec::new();
     // All names first: what is removed while a directory is read may be met or not.
@@ -35,6 +36,17 @@ fn remove(parent: BorrowedFd<'_>, name: &Path) -> Result<()> {
         }
     }
     unlinkat(parent, name, AtFlags::REMOVEDIR).at("remove directory", name)
+}
+
+/// Makes the removed tree `file` again, with the contents of its layer.
+pub(super) fn put_back(bed: &Bed<'_>, file: &FileSpec) -> Result<()> {
+    let (root, tree) = (&bed.view.root, Tree::new(file, Shape::Dirs(DIRS)));
+    for dir in tree.dirs(&file.path) {
+        std::fs::create_dir(root.join(&dir)).at("create", &dir)?;
+    }
+    tree.files(&file.path).into_iter().try_for_each(|(path, number)| {
+        std::fs::write(root.join(&path), bed.pattern.small(number, file.len_bytes)).at("write", &path)
+    })
 }
 
 impl Model for RemoveTree {
@@ -66,12 +78,6 @@ impl Model for RemoveTree {
     }
 
     fn restore(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<()> {
-        let (root, tree) = (&bed.view.root, Tree::new(file, Shape::Dirs(DIRS)));
-        for dir in tree.dirs(&file.path) {
-            std::fs::create_dir(root.join(&dir)).at("create", &dir)?;
-        }
-        tree.files(&file.path).into_iter().try_for_each(|(path, number)| {
-            std::fs::write(root.join(&path), bed.pattern.small(number, file.len_bytes)).at("write", &path)
-        })
+        put_back(bed, file)
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::goals::{Judged, place_text};
 use super::tables::backing_label;
+use super::yardsticks;
 use crate::cell::{Cell, Params, Subject};
 use crate::driver;
 use crate::run::journal::{Ending, Metric, RunRecord};
@@ -65,6 +66,7 @@ impl Document {
         let host = &run.header.host;
         let mut all = tables(summary, run);
         all.extend(metrics(summary, run));
+        all.extend(yardsticks::table(summary, run));
         all.extend(goals.into_iter().flat_map(|it| it.tables(run)));
         Self {
             title: format!("Write layers on {}, Linux {}", host.label, host.kernel),
@@ -151,6 +153,7 @@ fn tables(summary: &Summary, run: &RunRecord) -> Vec<Table> {
     let keys: BTreeSet<(&String, usize)> = run
         .params()
         .into_iter()
+        .filter(|it| !crate::model::is_yardstick(&it.model))
         .map(|it| (&it.backing, crate::model::names().iter().position(|name| *name == it.model).unwrap_or(0)))
         .collect();
     let table = |(backing, model): (&String, usize)| {
@@ -222,11 +225,13 @@ fn metrics(summary: &Summary, run: &RunRecord) -> Option<Table> {
     let row = |it: &MetricSummary| {
         let shown = |value: f64| match it.metric {
             Metric::Scaling => format!("{:.2}", value / 1e3),
+            Metric::Exdev => value.to_string(),
             _ => human_bytes(value),
         };
         let interval = it.p50_interval.map(|it| format!("{} – {}", shown(it.low), shown(it.high)));
         let what = match it.metric {
             Metric::Scaling => "times the throughput of one thread",
+            Metric::Exdev => "rename of a directory refused (1: its files were copied)",
             Metric::Cached => "page cache after two readers",
             Metric::ServerIdlePss => "server after mounting (PSS)",
             Metric::ServerWalkedPss => "server after the walk (PSS)",

@@ -8,6 +8,7 @@ pub mod keep;
 mod markdown;
 mod plot;
 mod tables;
+mod yardsticks;
 
 use std::fs;
 use std::path::{Path, PathBuf};

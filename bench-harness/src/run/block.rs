@@ -238,11 +238,10 @@ impl Blocks<'_> {
         let mut note = |metric, value: Option<u64>| {
             value.map_or(Ok(()), |value| journal.append(&Record::Metric { cell, block, metric, value }))
         };
-        match bed.params.model.as_str() {
-            "copy-up" | "chmod" => {
-                note(Metric::Upper, specs.last().and_then(|file| bed.upper_bytes(file)))?;
-                note(Metric::ServerRss, bed.view.server_rss_bytes())
-            }
+        let model = known_model(bed.params)?;
+        note(Metric::Upper, specs.last().and_then(|file| model.upper_bytes(bed, file)))?;
+        match model.name() {
+            "copy-up" | "chmod" => note(Metric::ServerRss, bed.view.server_rss_bytes()),
             "mount" => note(Metric::Tree, Some(bed.layers.tree_bytes)),
             _ => Ok(()),
         }

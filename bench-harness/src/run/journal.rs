@@ -162,6 +162,9 @@ pub enum Metric {
     /// Throughput of many threads, in thousandths of that of one.
     #[serde(rename = "scaling_permille")]
     Scaling,
+    /// Whether a rename was refused with EXDEV, so that files were copied instead: 0 or 1.
+    #[serde(rename = "exdev")]
+    Exdev,
 }
 
 impl Metric {
@@ -176,6 +179,7 @@ impl Metric {
             Self::ServerWalkedRss => "server_walked_rss_bytes",
             Self::Cached => "cached_bytes",
             Self::Scaling => "scaling_permille",
+            Self::Exdev => "exdev",
         }
     }
 
@@ -183,6 +187,7 @@ impl Metric {
     pub fn unit(self) -> &'static str {
         match self {
             Self::Scaling => "permille",
+            Self::Exdev => "flag",
             Self::Upper
             | Self::Tree
             | Self::ServerRss

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use crate::error::{At as _, BenchError, BenchErrorKind, Exit, Result};
 use crate::host::{HostFacts, steal_ticks, ticks_per_second};
 use crate::matrix::expand::PlannedCell;
+use crate::model::is_yardstick;
 use bench::{Bench, Feasible};
 use block::Blocks;
 use budget::Budget;
@@ -71,7 +72,7 @@ pub fn start(plan: &Plan, out: &Path, interrupt: &Interrupt) -> Result<Outcome> 
     progress.stage("trying drivers");
     let bench = Bench::open(&plan.cells, &plan.scratch)?;
     let Feasible { cells, skips } = bench.feasible(&plan.cells, interrupt)?;
-    if cells.is_empty() {
+    if !cells.iter().any(is_wanted) && plan.cells.iter().any(is_wanted) {
         let reasons: Vec<String> =
             skips.iter().map(|it| format!("{}: {}", it.subject.label(), it.reason)).collect();
         let kind = BenchErrorKind::Refused(format!("nothing can run here: {}", reasons.join("; ")));
@@ -105,6 +106,11 @@ pub fn resume(out: &Path, scratch: &Path, budget: Duration, interrupt: &Interrup
     let (failed, check_all) = (record.errors().into_keys().collect(), false);
     Runner { bench, header, journal, budget, progress, interrupt, failed, check_all }.go(done)?;
     outcome(out)
+}
+
+/// Whether somebody asked for the cell; nobody asks for yardsticks.
+fn is_wanted(planned: &PlannedCell) -> bool {
+    !is_yardstick(&planned.cell.params.model)
 }
 
 fn outcome(out: &Path) -> Result<Outcome> {

@@ -13,7 +13,7 @@ use crate::{driver, suggest};
 /// What to measure, and where.
 #[derive(Debug, Args)]
 pub struct MatrixArgs {
-    /// default, quick, full, peers, ratios, transports, or the path of a .toml file.
+    /// default, quick, full, operations, peers, ratios, transports, or the path of a .toml file.
     #[arg(long, value_name = "NAME|FILE", default_value = "default")]
     pub matrix: String,
 

@@ -1,0 +1,108 @@
+//! A fixed piece of work for the kernel, beside the branches and through no driver: the yardstick of a run.
+//!
+//! `openat(O_RDWR)` of a file of 256 KiB, 64 times `pwrite(2)` of 4 KiB, each over another page, `close`.
+//! That takes some 25 µs, as a copy-up of 4 KiB without a sync does, and has a bit of what it has: a path
+//! looked up, a file opened, pages written. It moves with the speed of processor, memory and kernel, and with
+//! nothing else: no inode or block is allocated and nothing is synced. Creating and removing a file would be
+//! nearer to a copy-up, but was no yardstick in trials: on ext4 without a journal it grows with what was
+//! removed in the minutes before, and elsewhere it waits for journals. `tools/reference.c` is the same in C.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+
+use super::{Bed, Lower, Model, Timing, close};
+use crate::driver::Driver;
+use crate::error::{At as _, Result};
+use crate::host::elapsed_ns;
+use crate::layers::FileSpec;
+use crate::pattern::Extent;
+
+/// The yardstick.
+#[derive(Debug)]
+pub struct Reference;
+
+/// Pages written by a sample.
+const PAGES: u64 = 64;
+
+const PAGE_BYTES: usize = 4096;
+
+/// Name of its file in the directory of the block's branches.
+const NAME: &str = "reference";
+
+fn path(bed: &Bed<'_>) -> PathBuf {
+    bed.mounting.home.join(NAME)
+}
+
+/// The directory of the file, so that the host's path above it costs nothing.
+fn open_home(bed: &Bed<'_>) -> Result<OwnedFd> {
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat(CWD, bed.mounting.home, flags, Mode::empty()).at("open", bed.mounting.home)
+}
+
+/// The page that `file` of this block is overwritten with.
+fn page(bed: &Bed<'_>, file: &FileSpec) -> [u8; PAGE_BYTES] {
+    let mut page = [bed.stamp(); PAGE_BYTES];
+    page[..8].copy_from_slice(&file.number.to_le_bytes());
+    page
+}
+
+impl Model for Reference {
+    fn name(&self) -> &'static str {
+        "reference"
+    }
+
+    fn about(&self) -> &'static str {
+        "A file on the backing opened, 64 of its pages overwritten one by one, and closed; through no driver."
+    }
+
+    fn lower(&self) -> Lower {
+        Lower::Nothing
+    }
+
+    fn fills_branches(&self) -> bool {
+        false
+    }
+
+    fn refuses(&self, driver: &dyn Driver) -> Option<&'static str> {
+        super::only_plain(driver)
+    }
+
+    fn prepare(&self, bed: &Bed<'_>, _file: &FileSpec) -> Result<()> {
+        let path = path(bed);
+        // All samples of a block share the file.
+        if path.exists() {
+            return Ok(());
+        }
+        std::fs::write(&path, vec![0; PAGES as usize * PAGE_BYTES]).at("write", &path)
+    }
+
+    fn sample(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<Timing> {
+        let (home, page) = (open_home(bed)?, page(bed, file));
+        let start = Instant::now();
+        let open = openat(&home, NAME, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
+        let open = open.map(File::from).at("open", NAME)?;
+        let written = (0..PAGES).try_for_each(|index| open.write_all_at(&page, index * PAGE_BYTES as u64));
+        let closed = close(open);
+        let elapsed_ns = elapsed_ns(start);
+        written.at("write", NAME)?;
+        closed.at("close", NAME)?;
+        Ok(elapsed_ns.into())
+    }
+
+    fn check(&self, bed: &Bed<'_>, file: &FileSpec, _extent: Extent) -> Result<()> {
+        let found = std::fs::read(path(bed)).at("read", path(bed))?;
+        // The last sample of the block has overwritten those before, which had lower numbers.
+        let number = found.first_chunk().map_or(0, |it| u64::from_le_bytes(*it));
+        let last = FileSpec { number, ..file.clone() };
+        let expected = page(bed, &last).repeat(PAGES as usize);
+        if file.number <= number && found == expected {
+            return Ok(());
+        }
+        Err(bed.incorrect(file, format!("the file was not overwritten by sample {}", file.number)))
+    }
+}
