@@ -109,6 +109,11 @@ profile size="4K" count="500" dir="":
     cargo build --release --package aufs-cli
     AUFS="{{target}}/release/aufs" tools/profile.sh "{{size}}" "{{count}}" {{dir}}
 
+# Say what the bench itself costs: its null operation, and its reference operation beside the same loop in C.
+overhead *args:
+    cargo build --release --package bench-harness
+    tools/overhead.sh "{{target}}/release/aufs-bench" {{args}}
+
 # Measure the union without a mount, with criterion: resolve, name classification, merged readdir, lookups by depth.
 bench-micro *args:
     cargo bench --package aufs-union {{args}}

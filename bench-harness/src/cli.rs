@@ -30,4 +30,6 @@ pub enum Verb {
     Verify(verbs::verify::VerifyArgs),
     /// Copy a run to reports/, with hostname and absolute paths replaced by labels.
     Keep(keep::KeepArgs),
+    /// Say what the harness itself costs, beside a program that does the reference operation; see `just overhead`.
+    Overhead(verbs::overhead::OverheadArgs),
 }

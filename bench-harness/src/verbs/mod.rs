@@ -2,6 +2,7 @@
 
 pub mod list;
 pub mod matrix;
+pub mod overhead;
 pub mod report;
 pub mod run;
 pub mod verify;
@@ -22,5 +23,6 @@ pub fn execute(verb: &Verb) -> Result<Exit> {
         Verb::Report(args) => report::report(args),
         Verb::Verify(args) => verify::verify(args),
         Verb::Keep(args) => keep::keep(args),
+        Verb::Overhead(args) => overhead::overhead(args),
     }
 }
