@@ -26,7 +26,7 @@ lint:
 arrows:
     cargo run --quiet --package arrows
 
-# Run all tests; arguments go to cargo test.
+# Run all tests; arguments go to cargo test. Reports are opened in Chromium where there is one, or REQUIRE names it.
 test *args:
     cargo build --package aufs-cli
     AUFS_BIN="{{target}}/debug/aufs" cargo test --workspace --no-fail-fast {{args}}

@@ -84,8 +84,16 @@ fn run_of(times: impl Fn(&Cell, u32) -> Option<u64>, n_blocks: u32) -> RunRecord
     };
     let skips = left.iter().map(skip).collect();
     let host = HostFacts::read(1, "m").unwrap();
-    let header =
-        Header { schema: SCHEMA, host, blocks_max: 1, cells: kept, skips, cuts: vec![], goals: None };
+    let header = Header {
+        schema: SCHEMA,
+        host,
+        blocks_max: 1,
+        cells: kept,
+        skips,
+        cuts: vec![],
+        goals: None,
+        command: vec![],
+    };
     let mut blocks = std::collections::BTreeMap::new();
     for block in 0..n_blocks {
         let mut record = Block { ended: Some((1, 0)), ..Block::default() };

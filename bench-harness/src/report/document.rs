@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::goals::{Judged, place_text};
+use super::headline::headline;
 use super::tables::backing_label;
 use super::yardsticks;
 use crate::cell::{Cell, Params, Subject};
@@ -32,6 +33,8 @@ pub struct Document {
     pub title: String,
     /// What the reader must know first: an early end, errors, a changed layer.
     pub warnings: Vec<String>,
+    /// What a reader wants first, in sentences.
+    pub headline: Vec<String>,
     /// Facts about the host and the run.
     pub facts: Vec<(&'static str, String)>,
     /// Results, one table for each model and backing.
@@ -40,7 +43,15 @@ pub struct Document {
     pub skips: Table,
     /// Cells that failed, which have no numbers.
     pub errors: Table,
+    /// How the run is made again: what a command does, and the command.
+    pub commands: Vec<(String, String)>,
+    /// How numbers were made, for the foot of the page.
+    pub method: String,
 }
+
+const METHOD: &str = "Times are service times. Intervals are exact order-statistic intervals of the median at 95 %. \
+    Ratios are medians over blocks of the ratio of both medians in the block. A p90 needs 100 samples, a p99 1000; else \
+    the field is empty. Nothing is discarded as an outlier.";
 
 const COLUMNS: &[&str] = &[
     "driver",
@@ -56,26 +67,34 @@ const COLUMNS: &[&str] = &[
     "p90",
     "p99",
     "max",
-    "× overlayfs",
-    "× plain",
 ];
 
 impl Document {
-    /// What `run` says.
-    pub fn of(summary: &Summary, run: &RunRecord, goals: Option<&Judged>) -> Self {
+    /// What `run` says, with ratios to `base`.
+    pub fn of(summary: &Summary, run: &RunRecord, base: Option<&Subject>, goals: Option<&Judged>) -> Self {
         let host = &run.header.host;
-        let mut all = tables(summary, run);
+        let mut all = tables(summary, run, base);
         all.extend(metrics(summary, run));
         all.extend(yardsticks::table(summary, run));
         all.extend(goals.into_iter().flat_map(|it| it.tables(run)));
         Self {
             title: format!("Write layers on {}, Linux {}", host.label, host.kernel),
+            headline: headline(summary, run, base),
             warnings: warnings(run),
             facts: facts(run),
+            commands: commands(run),
             tables: all,
             skips: skips(run),
             errors: errors(run),
+            method: METHOD.to_owned(),
         }
+    }
+}
+
+impl Table {
+    /// Whether its rows come in groups of equal parameters, as those of results do.
+    pub fn is_grouped(&self) -> bool {
+        self.columns.starts_with(&words(COLUMNS))
     }
 }
 
@@ -149,7 +168,46 @@ fn facts(run: &RunRecord) -> Vec<(&'static str, String)> {
     facts
 }
 
-fn tables(summary: &Summary, run: &RunRecord) -> Vec<Table> {
+/// What makes the run again.
+fn commands(run: &RunRecord) -> Vec<(String, String)> {
+    let host = &run.header.host;
+    let recorded = &run.header.command;
+    let (how, command) = if recorded.is_empty() {
+        let how =
+            "As far as this run recorded it: the same matrix in the same order; give --budget and --backing.";
+        (how, format!("aufs-bench run --matrix {} --seed {}", shell_word(&host.matrix), host.seed))
+    } else {
+        let command: Vec<String> = recorded.iter().map(|it| shell_word(it)).collect();
+        let seed = if recorded.iter().any(|it| it.starts_with("--seed")) {
+            String::new()
+        } else {
+            format!(" --seed {}", host.seed)
+        };
+        ("The command, with the seed that it drew.", format!("aufs-bench {}{seed}", command.join(" ")))
+    };
+    let report = "This page again, from its samples.";
+    vec![(how.to_owned(), command), (report.to_owned(), "aufs-bench report DIR".to_owned())]
+}
+
+/// `word` as a shell reads it back.
+fn shell_word(word: &str) -> String {
+    let is_plain = |it: char| it.is_ascii_alphanumeric() || "-_./=:,+@%".contains(it);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+/// The subjects that tables show ratios to.
+fn bases(base: Option<&Subject>) -> Vec<Subject> {
+    let plain = Subject { driver: "plain".to_owned(), options: "default".to_owned() };
+    let chosen = base.filter(|it| **it != plain).cloned();
+    chosen.into_iter().chain([plain]).collect()
+}
+
+fn tables(summary: &Summary, run: &RunRecord, base: Option<&Subject>) -> Vec<Table> {
+    let bases = bases(base);
+    let heads = || bases.iter().map(|it| format!("× {}", it.label()));
     let keys: BTreeSet<(&String, usize)> = run
         .params()
         .into_iter()
@@ -164,8 +222,8 @@ fn tables(summary: &Summary, run: &RunRecord) -> Vec<Table> {
         Table {
             title: format!("{model} on {}", backing_label(run, backing)),
             note: crate::model::by_name(model).map(|it| it.about()).unwrap_or_default().to_owned(),
-            columns: words(COLUMNS),
-            rows: cells.into_iter().map(|it| row(it, summary)).collect(),
+            columns: words(COLUMNS).into_iter().chain(heads()).collect(),
+            rows: cells.into_iter().map(|it| row(it, summary, &bases)).collect(),
         }
     };
     keys.into_iter().map(table).collect()
@@ -177,7 +235,7 @@ fn sort_key(cell: &Cell) -> (Params, usize, String) {
     (cell.params.clone(), rank, cell.options.clone())
 }
 
-fn row(it: &CellSummary, summary: &Summary) -> Vec<String> {
+fn row(it: &CellSummary, summary: &Summary, bases: &[Subject]) -> Vec<String> {
     let Params { file_bytes, found_at, n_layers, dir_depth, cache, entries, .. } = &it.cell.params;
     let file = if *file_bytes == 0 { String::new() } else { human_bytes(*file_bytes as f64) };
     let mut row = vec![it.cell.subject().label(), file];
@@ -187,7 +245,7 @@ fn row(it: &CellSummary, summary: &Summary) -> Vec<String> {
     let Some(latency) = &it.latency else {
         row.push("0".to_owned());
         row.push(if it.error.is_some() { "error" } else { "" }.to_owned());
-        row.resize(COLUMNS.len(), String::new());
+        row.resize(COLUMNS.len() + bases.len(), String::new());
         return row;
     };
     let optional = |value: Option<f64>| value.map(human_ns).unwrap_or_default();
@@ -195,9 +253,8 @@ fn row(it: &CellSummary, summary: &Summary) -> Vec<String> {
     row.extend([latency.n.to_string(), human_ns(latency.p50)]);
     row.push(latency.p50_interval.map(interval).unwrap_or_default());
     row.extend([optional(latency.p90), optional(latency.p99), human_ns(latency.max)]);
-    for base in ["overlayfs", "plain"] {
-        let base = Subject { driver: base.to_owned(), options: "default".to_owned() };
-        let ratio = if base == it.cell.subject() { None } else { summary.ratio(it, &base) };
+    for base in bases {
+        let ratio = if *base == it.cell.subject() { None } else { summary.ratio(it, base) };
         row.push(ratio.map(ratio_text).unwrap_or_default());
     }
     row
@@ -281,6 +338,19 @@ fn errors(run: &RunRecord) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_survive_a_shell() {
+        for (word, expected) in [
+            ("--seed=3", "--seed=3"),
+            ("", "''"),
+            ("a b", "'a b'"),
+            ("it's", r"'it'\''s'"),
+            ("$(x)", "'$(x)'"),
+        ] {
+            assert_eq!(shell_word(word), expected);
+        }
+    }
 
     #[test]
     fn ratios_keep_two_digits() {

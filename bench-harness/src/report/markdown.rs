@@ -1,14 +1,18 @@
 //! `report.md`.
 
 use super::document::{Document, Table};
+use super::page::Drawn;
 
-/// The report in Markdown; `figures` are caption and file name below `plots/`.
-pub fn markdown(document: &Document, figures: &[(String, String)]) -> String {
+/// The report in Markdown; the pictures are below `plots/`.
+pub fn markdown(document: &Document, figures: &[Drawn]) -> String {
     let mut text = format!("# {}\n\n", document.title);
+    for sentence in &document.headline {
+        text += &format!("{}\n\n", escaped(sentence));
+    }
     for warning in &document.warnings {
         text += &format!("> **{}**\n\n", escaped(warning));
     }
-    for (caption, name) in figures {
+    for Drawn { name, caption, .. } in figures {
         text += &format!("![{caption}](plots/{name}.png)\n\n");
     }
     for table in document.tables.iter().chain([&document.skips, &document.errors]) {
@@ -17,6 +21,10 @@ pub fn markdown(document: &Document, figures: &[(String, String)]) -> String {
     text += "## Host and run\n\n| fact | value |\n|---|---|\n";
     for (name, value) in &document.facts {
         text += &format!("| {name} | {} |\n", escaped(value));
+    }
+    text += "\n## How to reproduce\n\n";
+    for (what, command) in &document.commands {
+        text += &format!("{}\n\n    {command}\n\n", escaped(what));
     }
     text
 }
@@ -36,5 +44,5 @@ fn table_text(table: &Table) -> String {
 }
 
 fn escaped(text: &str) -> String {
-    text.replace('|', "\\|").replace('\n', " ")
+    text.replace('|', "\\|").replace('<', "&lt;").replace('\n', " ")
 }

@@ -1,13 +1,17 @@
 //! Everything that is made from `samples.jsonl`: tables, plots, the page.
 
 mod document;
+#[cfg(test)]
+pub mod example;
 mod goals;
-mod html;
+mod headline;
 mod json;
 pub mod keep;
 mod markdown;
+mod page;
 mod plot;
 mod tables;
+pub mod versus;
 mod yardsticks;
 
 use std::fs;
@@ -15,42 +19,60 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
+use crate::cell::Subject;
 use crate::error::{At as _, Result};
 use crate::run::journal::RunRecord;
 use crate::stats::summary::Summary;
+use page::{Download, Drawn};
 
-/// Writes all derived files of `run` into `out`, and returns the path of the page.
+/// Writes all derived files of `run` into `out`, where its samples lie, and returns the path of the page.
 ///
 /// # Errors
 ///
 /// A file cannot be written, or a plot cannot be drawn.
 pub fn write(run: &RunRecord, out: &Path) -> Result<PathBuf> {
+    write_versus(run, out, None)
+}
+
+/// As [`write`], with ratios to `versus` if it was measured, else to the usual base.
+///
+/// # Errors
+///
+/// As [`write`].
+pub fn write_versus(run: &RunRecord, out: &Path, versus: Option<&Subject>) -> Result<PathBuf> {
     let summary = Summary::of(run);
+    let base = versus::base(&summary, versus);
     let goals = goals::Judged::of(&summary, run)?;
-    let document = document::Document::of(&summary, run, goals.as_ref());
+    let document = document::Document::of(&summary, run, base.as_ref(), goals.as_ref());
+    let text = json::summary_json(&summary, run, goals.as_ref())?;
+    let (cells, metrics) = (tables::summary_csv(&summary, run)?, tables::metrics_csv(&summary, run)?);
     save(&out.join("host.json"), &json::pretty(&run.header.host)?)?;
-    save(&out.join("summary.json"), &json::summary_json(&summary, run, goals.as_ref())?)?;
-    save(&out.join("summary.csv"), &tables::summary_csv(&summary, run)?)?;
-    save(&out.join("metrics.csv"), &tables::metrics_csv(&summary, run)?)?;
-    let svgs = write_plots(&summary, run, &out.join("plots"))?;
-    let named: Vec<_> = svgs.iter().map(|(name, caption, _)| (caption.clone(), name.clone())).collect();
-    save(&out.join("report.md"), &markdown::markdown(&document, &named))?;
-    let drawn: Vec<_> = svgs.into_iter().map(|(_, caption, svg)| (caption, svg)).collect();
+    save(&out.join("summary.json"), &text)?;
+    save(&out.join("summary.csv"), &cells)?;
+    save(&out.join("metrics.csv"), &metrics)?;
+    let figures = write_plots(&summary, run, base.as_ref(), &out.join("plots"))?;
+    save(&out.join("report.md"), &markdown::markdown(&document, &figures))?;
+    let downloads = [
+        Download::of("summary.csv", "text/csv", &cells)?,
+        Download::of("metrics.csv", "text/csv", &metrics)?,
+        Download::of("summary.json", "application/json", &text)?,
+        Download::samples(out)?,
+    ];
     let page = out.join("report.html");
-    save(&page, &html::page(&document, &drawn))?;
+    save(&page, &page::page(&document, &figures, &downloads)?)?;
     Ok(page)
 }
 
-/// Writes all plots, and returns name, caption and SVG of each.
-fn write_plots(summary: &Summary, run: &RunRecord, dir: &Path) -> Result<Vec<(String, String, String)>> {
+/// Writes all plots.
+fn write_plots(summary: &Summary, run: &RunRecord, base: Option<&Subject>, dir: &Path) -> Result<Vec<Drawn>> {
     plot::register_fonts()?;
     fs::create_dir_all(dir).at("create", dir)?;
-    let figures = plot::figures(summary, run);
+    let figures = plot::figures(summary, run, base);
     let written = figures.into_par_iter().map(|figure| {
         let svg = figure.svg()?;
         save(&dir.join(format!("{}.svg", figure.name)), &svg)?;
         figure.save_png(&dir.join(format!("{}.png", figure.name)))?;
-        Ok((figure.name, figure.caption, svg))
+        Ok(Drawn { name: figure.name, caption: figure.caption, svg })
     });
     written.collect()
 }

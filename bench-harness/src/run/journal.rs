@@ -41,6 +41,25 @@ pub struct Header {
     /// The built-in goals that the report judges, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub goals: Option<String>,
+    /// The arguments that started the run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+}
+
+impl Header {
+    /// The header of a run of `cells`, all of which can be measured.
+    pub fn new(host: HostFacts, blocks_max: u32, cells: Vec<PlannedCell>) -> Self {
+        Self {
+            schema: SCHEMA,
+            host,
+            blocks_max,
+            cells,
+            skips: Vec::new(),
+            cuts: Vec::new(),
+            goals: None,
+            command: Vec::new(),
+        }
+    }
 }
 
 /// A driver that cannot run here, or a model that says nothing about it.
@@ -426,6 +445,7 @@ mod tests {
             skips: vec![],
             cuts: vec![],
             goals: None,
+            command: vec![],
         }
     }
 

@@ -82,7 +82,9 @@ pub fn start(plan: &Plan, out: &Path, interrupt: &Interrupt) -> Result<Outcome> 
     host.label = plan.label.clone().unwrap_or(host.label);
     host.backings = bench.backings.values().map(|it| it.facts.clone()).collect();
     let (cuts, goals) = (plan.cuts.clone(), plan.goals.clone());
-    let header = Header { schema: SCHEMA, host, blocks_max: plan.blocks_max, cells, skips, cuts, goals };
+    let command = std::env::args().skip(1).collect();
+    let header =
+        Header { schema: SCHEMA, host, blocks_max: plan.blocks_max, cells, skips, cuts, goals, command };
     let journal = Journal::create(out, &header)?;
     let budget = Budget::new(deadline, plan.blocks_max);
     let (failed, check_all) = (BTreeSet::new(), plan.check_all);

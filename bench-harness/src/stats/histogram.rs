@@ -2,6 +2,8 @@
 
 use hdrhistogram::Histogram;
 
+use super::order::{Interval, quantile_ranks};
+
 /// Longest latency told apart: one hour, in ns.
 const NS_MAX: u64 = 3_600_000_000_000;
 
@@ -12,15 +14,24 @@ pub fn of(samples_ns: impl IntoIterator<Item = u64>) -> Option<Histogram<u64>> {
     (!histogram.is_empty()).then_some(histogram)
 }
 
-/// Points of the percentile curve: 1/(1−q), and the latency in ns.
+/// The exact 95 % interval of the quantile `q`; none where there are too few samples on either side.
+fn quantile_interval(histogram: &Histogram<u64>, q: f64) -> Option<Interval> {
+    let n = histogram.len();
+    let (low, high) = quantile_ranks(n, q)?;
+    let at = |rank: u64| histogram.value_at_quantile(rank as f64 / n as f64) as f64;
+    Some(Interval { low: at(low), high: at(high) })
+}
+
+/// Points of the percentile curve: 1/(1−q), the latency in ns, and its interval.
 ///
 /// It ends where less than one sample lies beyond, at 1/(1−q) = n.
-pub fn percentile_curve(histogram: &Histogram<u64>) -> Vec<(f64, f64)> {
+pub fn percentile_curve(histogram: &Histogram<u64>) -> Vec<(f64, f64, Option<Interval>)> {
     let n = histogram.len() as f64;
     let steps = (n.log2() * 12.0).ceil().max(1.0);
     let point = |step: f64| {
         let inverse = n.powf(step / steps);
-        (inverse, histogram.value_at_quantile(1.0 - 1.0 / inverse) as f64)
+        let q = 1.0 - 1.0 / inverse;
+        (inverse, histogram.value_at_quantile(q) as f64, quantile_interval(histogram, q))
     };
     (0..=steps as u32).map(|step| point(f64::from(step))).collect()
 }
@@ -50,6 +61,7 @@ mod tests {
             let curve = percentile_curve(&histogram);
             prop_assert!(curve.windows(2).all(|it| it[0].0 <= it[1].0 && it[0].1 <= it[1].1));
             prop_assert!(curve.iter().all(|it| it.1 <= histogram.max() as f64));
+            prop_assert!(curve.iter().all(|it| it.2.is_none_or(|band| band.low <= it.1 && it.1 <= band.high)));
             prop_assert!((curve[curve.len() - 1].0 - samples.len() as f64).abs() < 1e-6 * samples.len() as f64);
         }
     }

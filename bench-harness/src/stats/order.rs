@@ -1,5 +1,7 @@
 //! Quantiles, and an interval of the median that assumes no distribution.
 
+use statrs::distribution::{Binomial, DiscreteCDF as _};
+
 /// An estimate with its interval.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Interval {
@@ -60,6 +62,17 @@ fn interval_rank(n: usize) -> Option<usize> {
     None
 }
 
+/// The ranks, from 1, of the exact order-statistic interval of the quantile `q` among `n` samples.
+///
+/// As for the median: the number of samples below the quantile is binomial(n, q).
+/// None where the interval would reach beyond the smallest or the largest sample.
+pub fn quantile_ranks(n: u64, q: f64) -> Option<(u64, u64)> {
+    let tail = (1.0 - CONFIDENCE) / 2.0;
+    let below = Binomial::new(q, n).ok().filter(|_| 0 < n)?;
+    let (low, high) = (below.inverse_cdf(tail), below.inverse_cdf(1.0 - tail) + 1);
+    (0 < low && high <= n).then_some((low, high))
+}
+
 /// Sorts samples; they are finite by construction.
 pub fn sorted(mut values: Vec<f64>) -> Vec<f64> {
     values.sort_unstable_by(f64::total_cmp);
@@ -92,6 +105,19 @@ mod tests {
         ] {
             assert_eq!(interval_rank(n), expected, "n = {n}");
         }
+    }
+
+    #[test]
+    fn ranks_of_the_median_are_those_of_any_quantile() {
+        for n in [6_u64, 9, 25, 100, 1000] {
+            let k = interval_rank(usize::try_from(n).unwrap()).unwrap() as u64;
+            assert_eq!(quantile_ranks(n, 0.5), Some((k, n + 1 - k)), "n = {n}");
+        }
+        for (n, q) in [(0, 0.5), (5, 0.5), (100, 0.99), (300, 0.99), (100, 0.0), (100, 1.0)] {
+            assert_eq!(quantile_ranks(n, q), None, "n = {n}, q = {q}");
+        }
+        // P(B(1000, 0.99) ≤ 996) is the first to reach 97.5 %, P(B ≤ 983) the first to reach 2.5 %.
+        assert_eq!(quantile_ranks(1000, 0.99), Some((983, 997)));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::model::YARDSTICKS;
 use crate::run::bench::Bench;
 use crate::run::block::Blocks;
 use crate::run::interrupt::Interrupt;
-use crate::run::journal::{Header, Journal, Record, RunRecord, SCHEMA};
+use crate::run::journal::{Header, Journal, Record, RunRecord};
 use crate::run::progress::Progress;
 use crate::size::human_ns;
 use crate::stats::order::{Interval, median, median_interval, sorted};
@@ -132,7 +132,7 @@ fn measure(args: &OverheadArgs, interrupt: &Interrupt) -> Result<Measured> {
 fn header(cells: &[PlannedCell], args: &OverheadArgs, seed: u64) -> Result<Header> {
     let host = HostFacts::read(seed, "overhead")?;
     let (blocks_max, cells) = (args.blocks, cells.to_vec());
-    Ok(Header { schema: SCHEMA, host, blocks_max, cells, skips: Vec::new(), cuts: Vec::new(), goals: None })
+    Ok(Header::new(host, blocks_max, cells))
 }
 
 /// The times that the program prints, in ns.

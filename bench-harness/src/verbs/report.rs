@@ -1,11 +1,13 @@
 //! `report`: tables, plots and the page of a run once more.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::cell::Subject;
 use crate::error::{Exit, Result};
-use crate::report;
+use crate::report::{self, versus};
 use crate::run::journal::RunRecord;
 
 /// Arguments of `report`.
@@ -13,16 +15,22 @@ use crate::run::journal::RunRecord;
 pub struct ReportArgs {
     /// Directory of a run.
     pub run: PathBuf,
+
+    /// Whom ratios are to, such as overlayfs or overlayfs/volatile; without it overlayfs, else plain.
+    #[arg(long, value_name = "DRIVER")]
+    pub versus: Option<String>,
 }
 
 /// Writes the report, and prints its path.
 ///
 /// # Errors
 ///
-/// There is no run, or the report cannot be written.
+/// There is no run, it has no such driver, or the report cannot be written.
 pub fn report(args: &ReportArgs) -> Result<Exit> {
     let record = RunRecord::load(&args.run)?;
-    let page = report::write(&record, &args.run)?;
+    let subjects: BTreeSet<Subject> = record.header.cells.iter().map(|it| it.cell.subject()).collect();
+    let versus = versus::chosen(args.versus.as_deref(), subjects)?;
+    let page = report::write_versus(&record, &args.run, versus.as_ref())?;
     println!("{}", page.display());
     Ok(Exit::Success)
 }

@@ -8,11 +8,12 @@ use clap::Args;
 use super::matrix::{MatrixArgs, planned};
 use crate::error::{Exit, Result};
 use crate::matrix::expand::cuts;
+use crate::report::{self, versus};
 use crate::run::interrupt::Interrupt;
 use crate::run::journal::Ending;
 use crate::run::{Outcome, Plan};
 use crate::size::parse_seconds;
-use crate::{host, report, run, sandbox};
+use crate::{host, run, sandbox};
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -40,6 +41,10 @@ pub struct RunArgs {
     /// Name of this machine in titles; its hostname without it.
     #[arg(long, value_name = "NAME")]
     pub label: Option<String>,
+
+    /// Whom ratios are to, such as overlayfs or overlayfs/volatile; without it overlayfs, else plain.
+    #[arg(long, value_name = "DRIVER")]
+    pub versus: Option<String>,
 }
 
 fn parse_budget(text: &str) -> Result<Duration, String> {
@@ -53,6 +58,7 @@ fn parse_budget(text: &str) -> Result<Duration, String> {
 /// A wrong matrix, nothing that can run here, or results that cannot be written.
 pub fn run(args: &RunArgs) -> Result<Exit> {
     let (matrix, cells) = planned(&args.matrix, args.budget)?;
+    let versus = versus::chosen(args.versus.as_deref(), cells.iter().map(|it| it.cell.subject()).collect())?;
     let interrupt = Interrupt::install()?;
     sandbox::enter()?;
     let budget = args.budget.unwrap_or(Duration::from_secs_f64(matrix.budget));
@@ -74,7 +80,7 @@ pub fn run(args: &RunArgs) -> Result<Exit> {
         };
         run::start(&plan, &out, &interrupt)?
     };
-    let page = report::write(&outcome.record, &out)?;
+    let page = report::write_versus(&outcome.record, &out, versus.as_ref())?;
     tell(&outcome);
     println!("{}", page.display());
     Ok(outcome.exit)

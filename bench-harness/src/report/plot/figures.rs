@@ -8,9 +8,9 @@ use super::palette::look;
 use super::ratios;
 use super::{Figure, Kind};
 use crate::cell::{Params, Subject};
-use crate::driver;
 use crate::model::Lower;
 use crate::report::tables::backing_label;
+use crate::report::versus::subjects;
 use crate::run::journal::RunRecord;
 use crate::size::human_bytes;
 use crate::stats::histogram::percentile_curve;
@@ -29,8 +29,8 @@ type Axis = fn(&Params) -> u64;
 const SIZE: (u32, u32) = (980, 580);
 const BARS: &str = "median of all samples; bars: exact 95 % interval of the median";
 
-/// All figures of a run, copy-up first.
-pub fn figures(summary: &Summary, run: &RunRecord) -> Vec<Figure> {
+/// All figures of a run, copy-up first, then ratios to `base`.
+pub fn figures(summary: &Summary, run: &RunRecord, base: Option<&Subject>) -> Vec<Figure> {
     let mut figures = Vec::new();
     let keys: BTreeSet<(String, String)> =
         run.params().into_iter().map(|it| (it.backing.clone(), it.model.clone())).collect();
@@ -38,31 +38,34 @@ pub fn figures(summary: &Summary, run: &RunRecord) -> Vec<Figure> {
         let chooser = Chooser { summary, run, backing, model };
         figures.extend(chooser.figures());
     }
-    figures.sort_by_key(|it| !it.name.starts_with("copy-up"));
-    figures.extend(forests(summary, run));
+    figures.extend(forests(summary, run, base));
+    figures.sort_by_key(|it| (!it.name.starts_with("copy-up"), !it.name.starts_with("ratios")));
     figures
 }
 
-/// Subjects with numbers, in the order of the drivers.
-fn subjects(summary: &Summary) -> Vec<Subject> {
-    let all: BTreeSet<Subject> = summary.cells.iter().map(|it| it.cell.subject()).collect();
-    let mut all: Vec<Subject> = all.into_iter().collect();
-    let rank = |name: &str| driver::names().iter().position(|it| *it == name);
-    all.sort_by_key(|it| (rank(&it.driver), it.options != "default", it.options.clone()));
-    all
-}
+/// Rows of a forest plot that fit a printed page.
+const FOREST_ROWS_MAX: usize = 42;
 
-/// A forest plot for each backing.
-fn forests(summary: &Summary, run: &RunRecord) -> Vec<Figure> {
+/// Forest plots for each backing, the backing with most to say first.
+fn forests(summary: &Summary, run: &RunRecord, base: Option<&Subject>) -> Vec<Figure> {
     let subjects = subjects(summary);
-    let Some(base) = ratios::usual_base(&subjects) else { return Vec::new() };
-    let forest = |backing: &str| {
-        let forest = ratios::forest(summary, run, backing, base, &subjects)?;
-        let name = format!("ratios-{}", backing.replace(':', "-"));
-        let caption = format!("{} on {}", forest.title, backing_label(run, backing));
-        Some(forest.figure(name, caption))
-    };
-    ratios::backings(run).into_iter().filter_map(forest).collect()
+    let Some(base) = base else { return Vec::new() };
+    let all = ratios::backings(run).into_iter();
+    let mut all: Vec<_> = all
+        .filter_map(|it| Some((it, ratios::forest(summary, run, it, base, &subjects)?)))
+        .map(|(backing, forest)| (backing, forest.paged(FOREST_ROWS_MAX)))
+        .collect();
+    all.sort_by_key(|it| std::cmp::Reverse(it.1.len()));
+    let mut figures = Vec::new();
+    for (backing, pages) in all {
+        for (index, forest) in pages.into_iter().enumerate() {
+            let number = if index == 0 { String::new() } else { format!("-{}", index + 1) };
+            let name = format!("ratios-{}{number}", backing.replace(':', "-"));
+            let caption = format!("{} on {}", forest.title, backing_label(run, backing));
+            figures.push(forest.figure(name, caption));
+        }
+    }
+    figures
 }
 
 /// The cells of one model on one backing.
@@ -179,7 +182,7 @@ impl Chooser<'_> {
             y_label: "latency (median)".to_owned(),
             x_ticks: values.iter().map(|value| (*value as f64, label(*value))).collect(),
             series: subjects(self.summary).iter().filter_map(series).collect(),
-            note: BARS.to_owned(),
+            note: format!("{} at each point; {BARS}", self.n_text(chosen.iter().copied())),
         };
         let caption = chart.title.clone();
         Some(Figure { name: self.name(what, cache), caption, size: SIZE, kind: Kind::Lines(chart) })
@@ -205,7 +208,7 @@ impl Chooser<'_> {
                 let column = sizes.iter().position(|it| *it == params.file_bytes)?;
                 let row = layers.iter().position(|it| *it == params.found_at)?;
                 let latency = self.summary.find(subject, params).and_then(|it| it.latency.as_ref());
-                latency.map(|it| values.insert((column, row), it.p50));
+                latency.map(|it| values.insert((column, row), (it.p50, it.n)));
             }
             (!values.is_empty()).then(|| Panel { label: subject.label(), values })
         };
@@ -223,6 +226,17 @@ impl Chooser<'_> {
         with.filter_map(|it| it.latency.as_ref()).map(|it| it.n).max().unwrap_or(0)
     }
 
+    /// `n = 264`, or `n = 12 – 264`: how many samples the cells with `params` have.
+    fn n_text<'b>(&self, params: impl Iterator<Item = &'b Params>) -> String {
+        let params: BTreeSet<&Params> = params.collect();
+        let own = self.summary.cells.iter().filter(|it| params.contains(&it.cell.params));
+        let all: BTreeSet<usize> = own.filter_map(|it| it.latency.as_ref()).map(|it| it.n).collect();
+        match (all.first(), all.last()) {
+            (Some(least), Some(most)) if least != most => format!("n = {least} – {most}"),
+            (least, _) => format!("n = {}", least.unwrap_or(&0)),
+        }
+    }
+
     /// Percentiles at the parameters with most samples.
     fn percentiles(&self, cache: crate::cell::Cache) -> Option<Figure> {
         let chosen = self.params(|it| it.cache == cache);
@@ -234,7 +248,7 @@ impl Chooser<'_> {
         let series = |subject: &Subject| {
             let latency = self.summary.find(subject, params)?.latency.as_ref()?;
             let curve = percentile_curve(&latency.histogram);
-            let points = curve.into_iter().map(|(x, y)| Point { x, y, interval: None }).collect();
+            let points = curve.into_iter().map(|(x, y, interval)| Point { x, y, interval }).collect();
             let (label, look) = (subject.label(), look(subject));
             Some(Series { label, look, points, marked: false })
         };
@@ -249,7 +263,7 @@ impl Chooser<'_> {
             y_label: "latency".to_owned(),
             x_ticks: within.map(|(x, label)| (x, label.to_owned())).collect(),
             series: subjects(self.summary).iter().filter_map(series).collect(),
-            note: format!("{n} samples of each driver at most; the last ten samples of a curve say little"),
+            note: format!("n = {n} of each driver at most; bands: exact 95 % interval, where there is one"),
         };
         let caption = chart.title.clone();
         Some(Figure { name: self.name("percentiles", cache), caption, size: SIZE, kind: Kind::Lines(chart) })

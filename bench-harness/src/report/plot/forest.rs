@@ -11,7 +11,7 @@ use plotters::style::RGBColor;
 use super::axis::{LogAxis, range};
 use super::canvas::{Anchor, Canvas, DrawError, Ink, Marker};
 use super::line::draw_heading;
-use super::palette::{FAINT_GRID, FAINT_INK, GRID, INK};
+use super::palette::{BLUE, FAINT_GRID, FAINT_INK, GRID, INK, OPEN, VERMILLION};
 use super::{Figure, Kind};
 use crate::report::document::ratio_text;
 use crate::stats::order::Interval;
@@ -41,9 +41,9 @@ impl Tone {
     /// The colour of its markers, and the shape that tells it without colour.
     fn look(self) -> (RGBColor, Marker) {
         match self {
-            Self::Good => (RGBColor(0, 114, 178), Marker::Down),
-            Self::Open => (RGBColor(110, 110, 110), Marker::Circle),
-            Self::Bad => (RGBColor(213, 94, 0), Marker::Up),
+            Self::Good => (BLUE, Marker::Down),
+            Self::Open => (OPEN, Marker::Circle),
+            Self::Bad => (VERMILLION, Marker::Up),
         }
     }
 }
@@ -104,6 +104,24 @@ impl Forest {
         Figure { name, caption, size: (WIDTH as u32, height as u32), kind: Kind::Forest(self) }
     }
 
+    /// The plot cut between sections into plots of at most `rows_max` rows, but for longer sections.
+    pub fn paged(self, rows_max: usize) -> Vec<Self> {
+        let mut pages: Vec<Vec<Section>> = Vec::new();
+        let n_rows = |page: &[Section]| page.iter().map(|it| it.rows.len()).sum::<usize>();
+        for section in &self.sections {
+            match pages.last_mut() {
+                Some(page) if n_rows(page) + section.rows.len() <= rows_max => page.push(section.clone()),
+                _ => pages.push(vec![section.clone()]),
+            }
+        }
+        let n = pages.len();
+        let page = |(index, sections): (usize, Vec<Section>)| {
+            let number = if n == 1 { String::new() } else { format!(" ({} of {n})", index + 1) };
+            Self { title: format!("{}{number}", self.title), sections, ..self.clone() }
+        };
+        pages.into_iter().enumerate().map(page).collect()
+    }
+
     /// Draws the plot on the whole canvas.
     ///
     /// # Errors
@@ -158,7 +176,7 @@ impl Forest {
         canvas.line(&[(one, TOP - 6.0), (one, bottom)], INK, 1.3)?;
         for (value, meaning) in &self.lines {
             let x = axis.place(*value);
-            canvas.dashed(&[(x, TOP - 6.0), (x, bottom)], RGBColor(213, 94, 0), 1.2, &[4.0, 3.0])?;
+            canvas.dashed(&[(x, TOP - 6.0), (x, bottom)], VERMILLION, 1.2, &[4.0, 3.0])?;
             canvas.text(meaning, (x, TOP - 15.0), Anchor::Middle, Ink::new(10.5, FAINT_INK))?;
         }
         let middle = canvas.size.0 / 2.0;
@@ -244,6 +262,12 @@ mod tests {
             }],
             note: "note".to_owned(),
         };
+        let mut long = forest.clone();
+        long.sections = vec![forest.sections[0].clone(); 5];
+        let pages = long.paged(5);
+        assert_eq!(pages.iter().map(|it| it.sections.len()).collect::<Vec<_>>(), [2, 2, 1]);
+        assert_eq!(pages[2].title, "Title (3 of 3)");
+        assert_eq!(forest.clone().paged(1)[0].title, "Title", "a long section is left whole");
         let svg = forest.figure("f".to_owned(), "c".to_owned()).svg().unwrap();
         for text in ["copy-up 0.3", "overlayfs", "n 40", "margin", "0.30 (0.20"] {
             assert!(svg.contains(text), "{text}");

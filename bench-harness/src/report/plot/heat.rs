@@ -13,8 +13,8 @@ use crate::size::{human_bytes, human_ns};
 pub struct Panel {
     /// The subject.
     pub label: String,
-    /// Median latency in ns by column and row.
-    pub values: BTreeMap<(usize, usize), f64>,
+    /// Median latency in ns and number of samples by column and row.
+    pub values: BTreeMap<(usize, usize), (f64, usize)>,
 }
 
 /// Panels side by side.
@@ -60,7 +60,7 @@ impl HeatMaps {
     /// The backend fails.
     pub fn draw(&self, canvas: &Canvas<'_>) -> Result<(), DrawError> {
         draw_heading(canvas, &self.title, &self.subtitle)?;
-        let all = self.panels.iter().flat_map(|it| it.values.values().copied());
+        let all = self.panels.iter().flat_map(|it| it.values.values().map(|it| it.0));
         let Some((low, high)) = range(all, 1.0) else { return Ok(()) };
         let shade = LogAxis::new((low, high), (0.0, 1.0));
         let (width, height) = self.panel_size();
@@ -124,20 +124,22 @@ impl HeatMaps {
     }
 }
 
-/// One cell with its number; a grey frame where nothing was measured.
+/// One cell with its median and its number of samples; a grey frame where nothing was measured.
 fn draw_cell(
     canvas: &Canvas<'_>,
     (x, y): (f64, f64),
-    value: Option<f64>,
+    value: Option<(f64, usize)>,
     shade: &LogAxis,
 ) -> Result<(), DrawError> {
     let (from, to) = ((x + 0.5, y + 0.5), (x + CELL.0 - 0.5, y + CELL.1 - 0.5));
     let middle = (x + CELL.0 / 2.0, y + CELL.1 / 2.0);
     match value {
-        Some(value) => {
+        Some((value, n)) => {
             let color = viridis(shade.place(value));
             canvas.rectangle(from, to, color)?;
-            canvas.text(&human_ns(value), middle, Anchor::Middle, Ink::new(10.0, ink_on(color)))
+            let (above, below) = ((middle.0, middle.1 - 4.5), (middle.0, middle.1 + 8.0));
+            canvas.text(&human_ns(value), above, Anchor::Middle, Ink::new(10.0, ink_on(color)))?;
+            canvas.text(&format!("n {n}"), below, Anchor::Middle, Ink::new(7.5, ink_on(color)))
         }
         None => {
             canvas.rectangle(from, to, super::palette::FAINT_GRID)?;

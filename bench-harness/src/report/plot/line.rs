@@ -74,6 +74,9 @@ impl LineChart {
         let Some(frame) = self.frame(canvas) else { return Ok(()) };
         draw_heading(canvas, &self.title, &self.subtitle)?;
         self.draw_grid(canvas, &frame)?;
+        for series in self.series.iter().filter(|it| !it.marked) {
+            draw_band(canvas, &frame, series)?;
+        }
         for (index, series) in self.series.iter().enumerate() {
             let places: Vec<Place> = series.points.iter().map(|it| self.place(&frame, index, it)).collect();
             canvas.dashed(&places, series.look.color, series.look.width, series.look.dash)?;
@@ -177,6 +180,15 @@ fn at_least_a_decade((low, high): (f64, f64)) -> (f64, f64) {
 pub fn draw_heading(canvas: &Canvas<'_>, title: &str, subtitle: &str) -> Result<(), DrawError> {
     canvas.text(title, (20.0, 24.0), Anchor::Start, Ink::new(17.0, INK).bold())?;
     canvas.text(subtitle, (20.0, 47.0), Anchor::Start, Ink::new(11.5, FAINT_INK))
+}
+
+/// The intervals of a curve, as an area behind all curves.
+fn draw_band(canvas: &Canvas<'_>, frame: &Frame, series: &Series) -> Result<(), DrawError> {
+    let ends = || series.points.iter().filter_map(|it| Some((frame.x.place(it.x), it.interval?)));
+    let upper = ends().map(|(x, it)| (x, frame.y.place(it.high)));
+    let lower: Vec<Place> = ends().map(|(x, it)| (x, frame.y.place(it.low))).collect();
+    let places: Vec<Place> = upper.chain(lower.into_iter().rev()).collect();
+    if places.len() < 4 { Ok(()) } else { canvas.area(&places, series.look.color, 0.14) }
 }
 
 /// A marker and its bar.

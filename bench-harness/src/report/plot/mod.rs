@@ -14,6 +14,7 @@ use std::path::Path;
 use plotters::style::{FontStyle, register_font};
 
 pub use figures::figures;
+pub use palette::THEMED;
 
 use crate::error::{At as _, BenchError, BenchErrorKind, Result};
 use canvas::Canvas;

@@ -22,9 +22,39 @@ const GREY: RGBColor = RGBColor(0x88, 0x88, 0x88);
 const ORANGE: RGBColor = RGBColor(0xE6, 0x9F, 0x00);
 const SKY: RGBColor = RGBColor(0x56, 0xB4, 0xE9);
 const GREEN: RGBColor = RGBColor(0x00, 0x9E, 0x73);
-const BLUE: RGBColor = RGBColor(0x00, 0x72, 0xB2);
-const VERMILLION: RGBColor = RGBColor(0xD5, 0x5E, 0x00);
+/// What is faster, and overlayfs.
+pub const BLUE: RGBColor = RGBColor(0x00, 0x72, 0xB2);
+/// What is slower, and our own drivers.
+pub const VERMILLION: RGBColor = RGBColor(0xD5, 0x5E, 0x00);
 const PURPLE: RGBColor = RGBColor(0xCC, 0x79, 0xA7);
+
+const WHITE: RGBColor = RGBColor(0xFF, 0xFF, 0xFF);
+
+/// Text on a coloured cell, which stays as it is where a page turns dark.
+const ON_LIGHT: RGBColor = RGBColor(0x11, 0x11, 0x11);
+/// The same on a dark cell.
+const ON_DARK: RGBColor = RGBColor(0xFE, 0xFE, 0xFE);
+
+/// What an undecided row is drawn with.
+pub const OPEN: RGBColor = RGBColor(0x6E, 0x6E, 0x6E);
+
+/// Colours that change with the theme of a page, each with the name of its variable there.
+pub const THEMED: &[(RGBColor, &str)] = &[
+    (WHITE, "paper"),
+    (INK, "ink"),
+    (FAINT_INK, "faint-ink"),
+    (GRID, "grid"),
+    (FAINT_GRID, "faint-grid"),
+    (BLACK, "black"),
+    (GREY, "grey"),
+    (OPEN, "open"),
+    (ORANGE, "orange"),
+    (SKY, "sky"),
+    (GREEN, "green"),
+    (BLUE, "blue"),
+    (VERMILLION, "vermillion"),
+    (PURPLE, "purple"),
+];
 
 /// How a subject is drawn.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -88,10 +118,10 @@ pub fn viridis(share: f64) -> RGBColor {
     RGBColor(mix(a.0, b.0), mix(a.1, b.1), mix(a.2, b.2))
 }
 
-/// Black or white, whichever reads better on `color`.
+/// Black or white, whichever reads better on `color`; neither changes with a theme, as `color` does not.
 pub fn ink_on(color: RGBColor) -> RGBColor {
     let luma = 0.299 * f64::from(color.0) + 0.587 * f64::from(color.1) + 0.114 * f64::from(color.2);
-    if luma < 140.0 { RGBColor(255, 255, 255) } else { INK }
+    if luma < 140.0 { ON_DARK } else { ON_LIGHT }
 }
 
 #[cfg(test)]
@@ -119,7 +149,10 @@ mod tests {
     fn viridis_runs_from_dark_to_light() {
         assert_eq!(viridis(0.0), RGBColor(68, 1, 84));
         assert_eq!(viridis(1.0), RGBColor(253, 231, 37));
-        assert_eq!(ink_on(viridis(0.0)), RGBColor(255, 255, 255));
-        assert_eq!(ink_on(viridis(1.0)), INK);
+        assert_eq!((ink_on(viridis(0.0)), ink_on(viridis(1.0))), (ON_DARK, ON_LIGHT));
+        assert!(
+            !THEMED.iter().any(|it| it.0 == ON_DARK || it.0 == ON_LIGHT),
+            "text on a colour keeps its own"
+        );
     }
 }

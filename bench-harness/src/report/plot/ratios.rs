@@ -59,12 +59,6 @@ fn row(summary: &Summary, params: &Params, base: &Subject, subject: &Subject) ->
     Some(Row { label: subject.label(), ratio, remark, tone: Tone::of(ratio.interval) })
 }
 
-/// What ratios are best shown against: overlayfs, else plain, else whoever comes first.
-pub fn usual_base(subjects: &[Subject]) -> Option<&Subject> {
-    let named = |name: &str| subjects.iter().find(|it| it.driver == name && it.options == "default");
-    named("overlayfs").or_else(|| named("plain")).or(subjects.first())
-}
-
 /// Backings of the run, in order.
 pub fn backings(run: &RunRecord) -> BTreeSet<&str> {
     run.params().into_iter().map(|it| it.backing.as_str()).collect()
