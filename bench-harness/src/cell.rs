@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::model::is_yardstick;
-use crate::size::human_bytes;
+use crate::size::{human_bytes, short_bytes};
 
 /// What is known to the kernel's caches when a sample starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -126,6 +126,36 @@ impl Params {
     }
 }
 
+impl Params {
+    /// `copy-up-4K-8-fresh`, for names of files: two cells of one stack and directory depth have two names.
+    pub fn slug(&self) -> String {
+        let Self { model, file_bytes, found_at, cache, entries, threads, .. } = self;
+        let mut slug = format!("{model}-{}-{found_at}-{}", short_bytes(*file_bytes), cache.as_str());
+        if *entries != 0 {
+            slug += &format!("-n{entries}");
+        }
+        if *threads != 0 {
+            slug += &format!("-t{threads}");
+        }
+        slug
+    }
+
+    /// The slug, with what tells it from any other cell of a driver: `copy-up-4K-8-fresh-of16-d4-tmpfs`.
+    pub fn name(&self) -> String {
+        let mut name = self.slug();
+        if self.n_layers != self.found_at {
+            name += &format!("-of{}", self.n_layers);
+        }
+        if self.dir_depth != 1 {
+            name += &format!("-d{}", self.dir_depth);
+        }
+        if self.backing != "dir" {
+            name += &format!("-{}", self.backing);
+        }
+        name
+    }
+}
+
 impl Cell {
     /// The driver with its options.
     pub fn subject(&self) -> Subject {
@@ -151,9 +181,15 @@ impl Subject {
 
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Params { model, backing, file_bytes, found_at, n_layers, dir_depth, cache, entries, threads } =
-            &self.params;
-        write!(f, "{} {model} ", self.subject().label())?;
+        write!(f, "{} {}", self.subject().label(), self.params)
+    }
+}
+
+impl fmt::Display for Params {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { model, backing, file_bytes, found_at, n_layers, dir_depth, cache, entries, threads } =
+            self;
+        write!(f, "{model} ")?;
         if *file_bytes != 0 {
             write!(f, "{} ", human_bytes(*file_bytes as f64))?;
         }

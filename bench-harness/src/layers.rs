@@ -26,7 +26,6 @@ use crate::matrix::expand::PlannedCell;
 use crate::model;
 use crate::model::Lower;
 use crate::pattern::{Extent, Pattern};
-use crate::size::short_bytes;
 use crate::tree::{Shape, Tree};
 
 /// Mode of measured files in their layer.
@@ -75,18 +74,13 @@ pub const WARM_FILE: &str = "data/warm";
 
 /// Where file `index` of `params` lies below the root.
 fn path_of(params: &Params, index: u32) -> PathBuf {
-    let Params { model, file_bytes, found_at, dir_depth, cache, entries, threads, .. } = params;
-    let mut many = if *entries == 0 { String::new() } else { format!("-n{entries}") };
-    if *threads != 0 {
-        many += &format!("-t{threads}");
-    }
-    let set = format!("{model}-{}-{found_at}-{}{many}", short_bytes(*file_bytes), cache.as_str());
-    if *dir_depth == 1 {
+    let (set, dir_depth) = (params.slug(), params.dir_depth);
+    if dir_depth == 1 {
         return PathBuf::from(format!("data/{set}-{index}"));
     }
     let mut path = PathBuf::from(format!("deep/{set}-d{dir_depth}/{index}"));
     // One digit a level: 256 levels must stay far below PATH_MAX, whatever a driver puts before them.
-    path.extend((2..*dir_depth).map(|level| (level % 10).to_string()));
+    path.extend((2..dir_depth).map(|level| (level % 10).to_string()));
     path.join("f")
 }
 

@@ -6,6 +6,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use aufs_mount::server::PROGRAM_ENV;
+
 use super::server::last_words;
 use super::{Branch, Driver, Imported, View};
 use crate::error::{At as _, BenchError, BenchErrorKind, Result};
@@ -45,6 +47,11 @@ pub fn aufs_binary() -> Option<PathBuf> {
     aufs_mount::server::find_program(None).ok()
 }
 
+fn find() -> Result<PathBuf, String> {
+    let remedy = "build it (cargo build --release -p aufs-cli), or set AUFS_BIN to its path";
+    aufs_binary().ok_or_else(|| format!("no aufs command found; {remedy}"))
+}
+
 impl Driver for AufsFuse {
     fn name(&self) -> &'static str {
         "aufs-fuse"
@@ -55,8 +62,7 @@ impl Driver for AufsFuse {
     }
 
     fn needs(&self, _options: &str) -> Result<(), String> {
-        let remedy = "build it (cargo build --release -p aufs-cli), or set AUFS_BIN to its path";
-        aufs_binary().map(|_| ()).ok_or_else(|| format!("no aufs command found; {remedy}"))?;
+        find()?;
         if !Path::new("/dev/fuse").exists() {
             return Err("no /dev/fuse; load the module fuse".to_owned());
         }
@@ -67,14 +73,21 @@ impl Driver for AufsFuse {
         true
     }
 
+    fn program(&self) -> Option<Result<PathBuf, String>> {
+        Some(find())
+    }
+
     fn import(&self, layers: &LayerStack, _home: &Path) -> Result<Imported> {
         Ok(Imported::stacked(layers))
     }
 
     fn mount(&self, options: &str, imported: &Imported, branch: Branch) -> Result<View> {
         let missing = || BenchErrorKind::Refused("no aufs command found".to_owned());
-        let aufs = aufs_binary().ok_or_else(|| BenchError::new("find", "aufs", missing()))?;
+        let named = imported.program.clone().or_else(aufs_binary);
+        let aufs = named.ok_or_else(|| BenchError::new("find", "aufs", missing()))?;
         let mut command = Command::new(&aufs);
+        // Else the command would look for its server there, and start another than itself.
+        command.env(PROGRAM_ENV, &aufs);
         command.arg("mount").args(branch_arguments(imported, &branch)?);
         if let Some((_, mount_options)) = SETS.iter().find(|it| it.0 == options) {
             command.arg("-o").arg(mount_options);
@@ -156,7 +169,7 @@ mod tests {
         let branch = Branch::create(&home.path().join("b")).unwrap();
         let stack = |n: usize| Imported {
             layers: (0..n).map(|it| PathBuf::from(format!("/layers/{it:0>200}"))).collect(),
-            flat: None,
+            ..Imported::default()
         };
         let few = branch_arguments(&stack(3), &branch).unwrap();
         assert_eq!(few[0], "-o");

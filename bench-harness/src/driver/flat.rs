@@ -29,7 +29,7 @@ pub fn import(layers: &LayerStack, home: &Path, how: CopyHow) -> Result<Imported
     for layer in layers.dirs.iter().rev() {
         copy_tree(layer, &flat, how)?;
     }
-    Ok(Imported { layers: Vec::new(), flat: Some(flat) })
+    Ok(Imported { flat: Some(flat), ..Imported::default() })
 }
 
 /// Copies the tree `from` to `to`, one entry after the other; `to` may exist.

@@ -75,20 +75,29 @@ pub trait Driver: Send + Sync + fmt::Debug {
     fn renews(&self) -> bool {
         true
     }
+
+    /// The program that serves its mounts where [`Imported::program`] names none; `None` for drivers that take none.
+    ///
+    /// The error says that none was found, and how to get one.
+    fn program(&self) -> Option<Result<PathBuf, String>> {
+        None
+    }
 }
 
 /// Layers in a driver's own form.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Imported {
     /// Layer directories, topmost first.
     pub layers: Vec<PathBuf>,
     /// All layers copied into one tree, for drivers that do not stack.
     pub flat: Option<PathBuf>,
+    /// The program that serves the mount, instead of [`Driver::program`].
+    pub program: Option<PathBuf>,
 }
 
 impl Imported {
     fn stacked(layers: &LayerStack) -> Self {
-        Self { layers: layers.dirs.clone(), flat: None }
+        Self { layers: layers.dirs.clone(), ..Self::default() }
     }
 
     /// The flat tree of a driver that has made one on import.
@@ -133,7 +142,21 @@ pub fn options_of(name: &str) -> Option<&'static [&'static str]> {
 /// What the driver lacks, or what the trial mount reported.
 pub fn probe(driver: &dyn Driver, options: &str, dir: &Path) -> Result<(), String> {
     driver.needs(options)?;
-    trial(driver, options, dir).map_err(|error| match error.kind {
+    probe_with(driver, options, None, dir)
+}
+
+/// As [`probe`], with mounts served by `program`, and without asking what the driver needs besides.
+///
+/// # Errors
+///
+/// What the trial mount reported.
+pub fn probe_with(
+    driver: &dyn Driver,
+    options: &str,
+    program: Option<&Path>,
+    dir: &Path,
+) -> Result<(), String> {
+    trial(driver, options, program, dir).map_err(|error| match error.kind {
         // A plain refusal says all; the place of the trial would only confuse.
         BenchErrorKind::Refused(reason) => reason,
         _ => error.line(),
@@ -141,13 +164,13 @@ pub fn probe(driver: &dyn Driver, options: &str, dir: &Path) -> Result<(), Strin
 }
 
 /// Mounts two layers, reads from the lower one through the mount, writes to it, unmounts.
-fn trial(driver: &dyn Driver, options: &str, dir: &Path) -> Result<()> {
+fn trial(driver: &dyn Driver, options: &str, program: Option<&Path>, dir: &Path) -> Result<()> {
     let scratch = tempfile::Builder::new().prefix("t").tempdir_in(dir).at("create trial in", dir)?;
     let key = TreeKey { n_layers: 2, content: TreeContent::Files };
     let stack = LayerStack::build(&scratch.path().join("l"), key, Default::default(), &Pattern::default())?;
     let home = scratch.path().join("h");
     fs::create_dir(&home).at("create", &home)?;
-    let imported = driver.import(&stack, &home)?;
+    let imported = Imported { program: program.map(Path::to_owned), ..driver.import(&stack, &home)? };
     let mut view = driver.mount(options, &imported, Branch::create(&scratch.path().join("b"))?)?;
     let file = view.root.join(WARM_FILE);
     let tried = fs::OpenOptions::new().append(true).open(&file).at("open for write", &file).map(drop);

@@ -100,6 +100,11 @@ impl View {
         procfs::process::Process::new(pid).ok()
     }
 
+    /// The program that the mount's server runs; `None` where the kernel serves.
+    pub fn server_program(&self) -> Option<PathBuf> {
+        self.serving()?.exe().ok()
+    }
+
     /// Memory that the mount's server holds resident, in bytes; `None` where the kernel serves.
     pub fn server_rss_bytes(&self) -> Option<u64> {
         self.serving()?.status().ok()?.vmrss.map(|kib| kib * 1024)

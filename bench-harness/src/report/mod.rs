@@ -9,7 +9,7 @@ mod json;
 pub mod keep;
 mod markdown;
 mod page;
-mod plot;
+pub mod plot;
 mod tables;
 pub mod versus;
 mod yardsticks;
@@ -78,7 +78,11 @@ fn write_plots(summary: &Summary, run: &RunRecord, base: Option<&Subject>, dir: 
 }
 
 /// Writes a file whole or not at all.
-fn save(path: &Path, content: &str) -> Result<()> {
+///
+/// # Errors
+///
+/// Any I/O error.
+pub fn save(path: &Path, content: &str) -> Result<()> {
     let mut draft = path.as_os_str().to_owned();
     draft.push(".draft");
     fs::write(&draft, content).at("write", &draft)?;

@@ -1,19 +1,19 @@
 //! What a run works on: backings, layers, drivers that can run, and their imports.
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
+use tracing::warn;
 
 use crate::backing::{self, Backing};
-use crate::cell::{Stack, Subject, TreeKey};
+use crate::cell::{Params, Stack, Subject, TreeKey};
 use crate::driver::{self, Driver, Imported};
 use crate::error::{At as _, BenchError, BenchErrorKind, Result};
 use crate::layers::{self, LayerStack};
 use crate::matrix::expand::PlannedCell;
-use crate::model;
+use crate::model::{self, Model};
 use crate::pattern::Pattern;
 use crate::run::interrupt::Interrupt;
 use crate::run::journal::Skip;
@@ -50,7 +50,7 @@ impl Drop for Bench {
         let trees = trees.iter().filter_map(|it| fs::read_dir(it).ok()).flatten().flatten();
         let trees: Vec<PathBuf> = trees.map(|it| it.path()).filter(|it| it.is_dir()).collect();
         if let Err(error) = driver::remove_trees(&trees) {
-            tracing::warn!(error = error.line(), "scratch files stay behind");
+            warn!(error = error.line(), "scratch files stay behind");
         }
     }
 }
@@ -128,24 +128,42 @@ impl Bench {
         let stacks: BTreeSet<Stack> = cells.iter().map(|it| it.cell.stack()).collect();
         for stack in &stacks {
             interrupt.check()?;
-            let dir = self.backing(&stack.backing)?.dir.clone();
-            let key = (stack.backing.clone(), stack.tree);
-            let name = format!("{}{:?}", stack.tree.n_layers, stack.tree.content);
-            if !self.layers.contains_key(&key) {
-                let files = layers::plan(cells, &stack.backing, stack.tree);
-                let root = dir.join(format!("l{name}"));
-                let built = LayerStack::build(&root, stack.tree, files, &self.pattern)?;
-                self.layers.insert(key.clone(), built);
-            }
-            let (driver, layers) = (known(&stack.subject.driver)?, &self.layers[&key]);
+            self.build_layers(stack, cells)?;
+            let (driver, layers) = (known(&stack.subject.driver)?, self.layers_of(stack)?);
             let import_key = (stack.backing.clone(), stack.tree, stack.subject.driver.clone());
-            if let Entry::Vacant(vacant) = self.imports.entry(import_key) {
-                let home = dir.join(format!("i{name}-{}", stack.subject.driver));
-                fs::create_dir(&home).at("create", &home)?;
-                vacant.insert(driver.import(layers, &home)?);
+            if !self.imports.contains_key(&import_key) {
+                let home = self.import_home(stack, &stack.subject.driver)?;
+                let imported = driver.import(layers, &home)?;
+                self.imports.insert(import_key, imported);
             }
         }
-        self.backings.values().try_for_each(Backing::settle)
+        self.settle()
+    }
+
+    /// Builds the layers behind `stack`, with the files of `cells`, unless they are there.
+    ///
+    /// # Errors
+    ///
+    /// Any I/O error, a full disk most likely.
+    pub fn build_layers(&mut self, stack: &Stack, cells: &[PlannedCell]) -> Result<()> {
+        let key = (stack.backing.clone(), stack.tree);
+        if !self.layers.contains_key(&key) {
+            let root = self.backing(&stack.backing)?.dir.join(format!("l{}", name_of(stack.tree)));
+            let files = layers::plan(cells, &stack.backing, stack.tree);
+            self.layers.insert(key, LayerStack::build(&root, stack.tree, files, &self.pattern)?);
+        }
+        Ok(())
+    }
+
+    /// A new directory for the import of the layers behind `stack` by `whom`.
+    ///
+    /// # Errors
+    ///
+    /// It exists, or cannot be created.
+    pub fn import_home(&self, stack: &Stack, whom: &str) -> Result<PathBuf> {
+        let home = self.backing(&stack.backing)?.dir.join(format!("i{}-{whom}", name_of(stack.tree)));
+        fs::create_dir(&home).at("create", &home)?;
+        Ok(home)
     }
 
     /// The layers behind `stack`.
@@ -180,6 +198,53 @@ impl Bench {
         backing.spread(&home)?;
         Ok(home)
     }
+
+    /// Empties or removes the branches of `block`; see [`Backing::keeps_inodes`].
+    ///
+    /// # Errors
+    ///
+    /// Any I/O error.
+    pub fn remove_branches(&self, block: u32) -> Result<()> {
+        for (name, backing) in &self.backings {
+            let home = self.branch_home(name, block)?;
+            let entries = fs::read_dir(&home).at("read directory", &home)?;
+            let branches: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+            if backing.keeps_inodes {
+                driver::empty_trees(&branches)?;
+            } else {
+                driver::remove_trees(&branches)?;
+                driver::remove_trees(&[home])?;
+                if let Err(error) = backing.trim() {
+                    warn!(backing = name, error = error.line(), "an image keeps the blocks of removed files");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what is dirty on all backings.
+    ///
+    /// # Errors
+    ///
+    /// What `syncfs(2)` reports.
+    pub fn settle(&self) -> Result<()> {
+        self.backings.values().try_for_each(Backing::settle)
+    }
+}
+
+fn name_of(tree: TreeKey) -> String {
+    format!("{}{:?}", tree.n_layers, tree.content)
+}
+
+/// The model of checked parameters.
+///
+/// # Errors
+///
+/// `Config`: there is none of that name.
+pub fn known_model(params: &Params) -> Result<&'static dyn Model> {
+    let unknown = || crate::suggest::unknown("model", &params.model, &model::names());
+    model::by_name(&params.model)
+        .ok_or_else(|| BenchError::new("find", &params.model, BenchErrorKind::Config(unknown())))
 }
 
 /// The driver of a checked matrix.

@@ -6,23 +6,17 @@ use std::path::PathBuf;
 use rustix::fs::{Mode, OFlags, openat};
 use tracing::warn;
 
-use crate::cell::{Cell, Params, Stack};
-use crate::driver::{Branch, View};
-use crate::error::{At as _, BenchError, BenchErrorKind, Result};
-use crate::layers::{FileSpec, WARM_FILE};
+use crate::cell::Stack;
+use crate::driver::View;
+use crate::error::{At as _, BenchError, Result};
+use crate::layers::FileSpec;
 use crate::matrix::expand::{PlannedCell, order};
-use crate::model::{self, Bed, Lower, Model, Mounting};
-use crate::pattern::Extent;
-use crate::run::bench::{Bench, known};
+use crate::model::{Bed, Model, Mounting};
+use crate::run::bench::{Bench, known, known_model};
+use crate::run::checked;
 use crate::run::interrupt::Interrupt;
 use crate::run::journal::{Journal, Metric, Record};
 use crate::run::progress::Progress;
-
-/// Files up to this length are compared whole in each block, longer ones in the first.
-const WHOLE_BYTES_MAX: u64 = 1 << 20;
-
-/// A cell that has dirtied this much is followed by a sync, so that its writeback does not weigh on the next.
-const SETTLE_BYTES: u64 = 8 << 20;
 
 /// What blocks need, and which cells have failed.
 #[derive(Debug)]
@@ -54,7 +48,7 @@ impl Blocks<'_> {
     pub fn measure(&mut self, block: u32, journal: &mut Journal, progress: &Progress) -> Result<()> {
         journal.append(&Record::BlockStart { block, session: 0 })?;
         let measured = self.measure_mounted(block, journal, progress);
-        let removed = self.remove_branches(block);
+        let removed = self.bench.remove_branches(block);
         journal.flush()?;
         measured?;
         removed
@@ -62,7 +56,7 @@ impl Blocks<'_> {
 
     fn measure_mounted(&mut self, block: u32, journal: &mut Journal, progress: &Progress) -> Result<()> {
         let mut views = self.mount_all(block, journal)?;
-        self.settle()?;
+        self.bench.settle()?;
         for index in order(self.seed, block, self.cells.len()) {
             self.interrupt.check()?;
             let cell = &self.cells[index].cell;
@@ -117,17 +111,9 @@ impl Blocks<'_> {
         Ok(views)
     }
 
-    /// Mounts `stack`, and writes to a file of its lowest layer: the first write of a mount
-    /// copies parents up and wakes the server, which is no cell's business.
     fn mount(&self, stack: &Stack, home: &std::path::Path) -> Result<View> {
-        use std::os::unix::fs::FileExt as _;
         let driver = known(&stack.subject.driver)?;
-        let imported = self.bench.import_of(stack)?;
-        let view = driver.mount(&stack.subject.options, imported, Branch::create(home)?)?;
-        let path = view.root.join(WARM_FILE);
-        let file = std::fs::File::options().read(true).write(true).open(&path).at("open", &path)?;
-        file.write_at(&[1], 0).at("write", &path)?;
-        Ok(view)
+        checked::mount(driver, &stack.subject.options, self.bench.import_of(stack)?, home)
     }
 
     fn measure_cell(
@@ -152,7 +138,7 @@ impl Blocks<'_> {
         self.sample_all(index, block, &bed, model, specs, journal)?;
         self.record_metrics(index, block, &bed, specs, journal)?;
         drop(bed);
-        self.settle_after(cell, specs)
+        checked::settle_after(self.bench, &cell.params, specs)
     }
 
     /// As [`Self::sample_clean`]; a driver that fails may leave files in a layer, which the others must not meet.
@@ -167,12 +153,7 @@ impl Blocks<'_> {
     ) -> Result<()> {
         let done = self.sample_clean(cell, block, bed, model, specs, journal);
         if done.is_err() {
-            for file in specs {
-                // What failed first is what the report should name.
-                if let Err(error) = bed.layers.remove_strays(file, model.lower()) {
-                    warn!(%error, "a layer may hold what a driver left");
-                }
-            }
+            checked::remove_strays(bed, model, specs);
         }
         done
     }
@@ -187,30 +168,14 @@ impl Blocks<'_> {
         specs: &[FileSpec],
         journal: &mut Journal,
     ) -> Result<()> {
-        let mut before = Vec::new();
-        for file in specs {
-            before.push(
-                (model.lower() != Lower::Nothing)
-                    .then(|| bed.layers.fingerprint(file, model.lower()))
-                    .transpose()?,
-            );
-            model.prepare(bed, file)?;
-        }
+        let before = checked::prepare(bed, model, specs)?;
         let mut timings = Vec::with_capacity(specs.len());
         for file in specs {
             self.interrupt.check()?;
             timings.push(model.sample(bed, file)?);
         }
-        for (file, before) in specs.iter().zip(before) {
-            model.check(bed, file, self.extent(file, block))?;
-            if before.is_some() && before != Some(bed.layers.fingerprint(file, model.lower())?) {
-                let what = BenchErrorKind::Incorrect("the driver changed the layer".to_owned());
-                return Err(BenchError::new("check", bed.layers.lower_path(file), what));
-            }
-            if !bed.mounting.driver.renews() {
-                model.restore(bed, file)?;
-            }
-        }
+        let whole = self.check_all || block == 0;
+        checked::check(bed, model, specs, before, whole)?;
         // Written only now: a cell whose check fails has no samples of this block.
         for (file, timing) in (0..).zip(timings) {
             let (ns, open_ns) = (timing.elapsed_ns, timing.open_ns);
@@ -220,11 +185,6 @@ impl Blocks<'_> {
             }
         }
         Ok(())
-    }
-
-    fn extent(&self, file: &FileSpec, block: u32) -> Extent {
-        let whole = self.check_all || block == 0 || file.len_bytes <= WHOLE_BYTES_MAX;
-        if whole { Extent::Whole } else { Extent::Spread }
     }
 
     fn record_metrics(
@@ -247,16 +207,6 @@ impl Blocks<'_> {
         }
     }
 
-    fn settle_after(&self, cell: &Cell, specs: &[FileSpec]) -> Result<()> {
-        let copies_tree = cell.params.model == "mount";
-        let dirtied: u64 = specs.iter().map(|it| it.len_bytes.max(4096) * u64::from(it.entries.max(1))).sum();
-        if copies_tree || SETTLE_BYTES <= dirtied { self.settle() } else { Ok(()) }
-    }
-
-    fn settle(&self) -> Result<()> {
-        self.bench.backings.values().try_for_each(|it| it.settle())
-    }
-
     /// Unmounts all; a server that does not end in order fails the cells of its stack.
     fn close_all(&mut self, block: u32, views: &mut Views, journal: &mut Journal) -> Result<()> {
         for (stack, (view, _)) in views {
@@ -269,28 +219,4 @@ impl Blocks<'_> {
         }
         Ok(())
     }
-
-    fn remove_branches(&self, block: u32) -> Result<()> {
-        for (name, backing) in &self.bench.backings {
-            let home = self.bench.branch_home(name, block)?;
-            let entries = std::fs::read_dir(&home).at("read directory", &home)?;
-            let branches: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-            if backing.keeps_inodes {
-                crate::driver::empty_trees(&branches)?;
-            } else {
-                crate::driver::remove_trees(&branches)?;
-                crate::driver::remove_trees(&[home])?;
-                if let Err(error) = backing.trim() {
-                    warn!(backing = name, error = error.line(), "an image keeps the blocks of removed files");
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-fn known_model(params: &Params) -> Result<&'static dyn Model> {
-    let unknown = || crate::suggest::unknown("model", &params.model, &model::names());
-    model::by_name(&params.model)
-        .ok_or_else(|| BenchError::new("find", &params.model, BenchErrorKind::Config(unknown())))
 }

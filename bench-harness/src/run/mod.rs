@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod block;
 pub mod budget;
+pub mod checked;
 pub mod interrupt;
 pub mod journal;
 pub mod progress;
