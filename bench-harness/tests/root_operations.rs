@@ -16,13 +16,14 @@ const MATRIX: &str = r#"
 name = "operations"
 budget = "60s"
 blocks_max = 2
+backing = ["tmpfs"]
 
 [[driver]]
 name = "plain"
 
 [[driver]]
 name = "overlayfs"
-options = ["default", "volatile", "redirect_dir", "metacopy"]
+options = ["volatile", "redirect_dir", "metacopy"]
 
 [[driver]]
 name = "aufs-fuse"
@@ -90,7 +91,9 @@ fn root_every_operation_is_right_and_its_space_is_told() {
     let cells = summary["cells"].as_array().unwrap();
     let of = |driver: &str| cells.iter().filter(|it| it["driver"] == driver).count();
     // Five models of files and four of trees, hot and fresh, and five in deep directories.
-    assert_eq!((of("plain"), of("overlayfs")), (23 + 2, 4 * 23), "{said}");
+    assert_eq!((of("plain"), of("overlayfs")), (23 + 2, 3 * 23), "{said}");
+    let ours = std::env::var_os("AUFS_BIN").is_some() && Path::new("/dev/fuse").exists();
+    assert!(!ours || of("aufs-fuse") == 23, "{said}");
     assert!(cells.iter().all(|it| 2 <= it["n"].as_u64().unwrap()), "a cell has no numbers");
     assert_eq!(summary["layers_unchanged"], true);
 

@@ -1,0 +1,96 @@
+//! Layers as they are built, and what is found when they change.
+
+use std::os::unix::fs::FileExt as _;
+
+use super::*;
+use crate::cell::{Cache, Cell};
+
+const KEY: TreeKey = TreeKey { n_layers: 3, content: TreeContent::Files };
+
+fn planned(dir_depth: u32, files: u32) -> PlannedCell {
+    let params = Params {
+        model: "copy-up".to_owned(),
+        backing: "dir".to_owned(),
+        file_bytes: 100,
+        found_at: 2,
+        n_layers: 3,
+        dir_depth,
+        cache: Cache::Fresh,
+        entries: 0,
+        threads: 0,
+    };
+    PlannedCell {
+        cell: Cell { driver: "plain".to_owned(), options: "default".to_owned(), params },
+        files,
+        blocks: u32::MAX,
+    }
+}
+
+#[test]
+fn files_lie_in_their_layer_and_changes_are_found() {
+    let root = tempfile::tempdir().unwrap();
+    let pattern = Pattern::default();
+    let files = plan(&[planned(1, 3), planned(4, 2)], "dir", KEY);
+    let stack = LayerStack::build(root.path(), KEY, files, &pattern).unwrap();
+    assert_eq!(stack.dirs.len(), 3);
+    assert!(root.path().join("2/data/copy-up-100-2-fresh-2").is_file());
+    assert!(root.path().join("2/deep/copy-up-100-2-fresh-d4/1/2/3/f").is_file());
+    assert!(
+        root.path().join("1/deep/copy-up-100-2-fresh-d4/1/2/3").is_dir(),
+        "directories are in each layer"
+    );
+    assert!(root.path().join("3").join(WARM_FILE).is_file());
+    stack.check_unchanged(&pattern).unwrap();
+
+    let spec = FileSpec { path: PathBuf::from("data"), number: 0, len_bytes: 1, found_at: 2, entries: 0 };
+    let flat = Lower::Tree(Shape::Flat);
+    let before = stack.fingerprint(&spec, flat).unwrap();
+    fs::write(root.path().join("2/data/stray"), "x").unwrap();
+    assert_ne!(stack.fingerprint(&spec, flat).unwrap(), before, "a new name moves its directory");
+    stack.remove_strays(&FileSpec { path: PathBuf::from("deep"), ..spec }, flat).unwrap();
+    assert!(root.path().join("2/data/stray").exists(), "only in its own tree");
+
+    let victim = root.path().join("2/data/copy-up-100-2-fresh-2");
+    File::options().write(true).open(victim).unwrap().write_all_at(&[1], 50).unwrap();
+    let error = stack.check_unchanged(&pattern).unwrap_err();
+    assert!(matches!(error.kind, BenchErrorKind::Incorrect(_)), "{error:?}");
+}
+
+#[test]
+fn deep_trees_are_built_and_paths_too_long_are_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let pattern = Pattern::default();
+    let files = || plan(&[planned(256, 2)], "dir", KEY);
+    let stack = LayerStack::build(root.path(), KEY, files(), &pattern).unwrap();
+    let spec = &stack.files.values().next().unwrap()[1];
+    assert_eq!(spec.path.parent().unwrap().components().count(), 256 + 1, "deep/, and its own 256");
+    stack.check_unchanged(&pattern).unwrap();
+    let far = root.path().join("far/".repeat(900));
+    let error = LayerStack::build(&far, KEY, files(), &pattern).unwrap_err();
+    assert!(matches!(error.kind, BenchErrorKind::Refused(_)), "{error:?}");
+    assert!(!root.path().join("far").exists());
+}
+
+#[test]
+fn room_is_planned_for_copies_and_branches() {
+    let cell = |driver: &str, model: &str| {
+        let mut planned = planned(1, 2);
+        planned.cell.driver = driver.to_owned();
+        planned.cell.params.model = model.to_owned();
+        planned.cell.params.file_bytes = 1 << 20;
+        planned
+    };
+    let mib = |cells: &[PlannedCell]| planned_bytes(cells, "dir") >> 20;
+    assert_eq!(mib(&[cell("overlayfs", "read-sequential")]), 2, "the layer");
+    assert_eq!(mib(&[cell("overlayfs", "copy-up")]), 4, "and the branch");
+    assert_eq!(mib(&[cell("overlayfs", "copy-up"), cell("aufs-fuse", "copy-up")]), 6, "two branches");
+    assert_eq!(mib(&[cell("plain", "read-sequential")]), 4, "the layer and its import");
+    assert_eq!(planned_bytes(&[cell("plain", "copy-up")], "tmpfs"), 0);
+}
+
+#[test]
+fn other_backings_and_heights_need_nothing() {
+    assert!(plan(&[planned(1, 3)], "tmpfs", KEY).is_empty());
+    assert!(plan(&[planned(1, 3)], "dir", TreeKey { n_layers: 2, ..KEY }).is_empty());
+    assert!(plan(&[planned(1, 3)], "dir", TreeKey { content: TreeContent::Image, ..KEY }).is_empty());
+}
