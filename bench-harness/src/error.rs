@@ -57,6 +57,9 @@ pub enum BenchErrorKind {
     /// A tool that the bench calls failed.
     #[error("{0}")]
     Tool(String),
+    /// A driver did not answer in time, and its processes were ended.
+    #[error("{0}")]
+    TimedOut(String),
     /// The driver's result is not what it must be.
     #[error("{0}")]
     Incorrect(String),
@@ -69,6 +72,13 @@ pub enum BenchErrorKind {
     /// A signal asked to stop.
     #[error("interrupted")]
     Interrupted,
+}
+
+impl BenchErrorKind {
+    /// A driver did not answer within `limit`.
+    pub fn timed_out(limit: std::time::Duration) -> Self {
+        Self::TimedOut(format!("no answer in {} s; its processes were ended", limit.as_secs_f64()))
+    }
 }
 
 impl From<nix::errno::Errno> for BenchErrorKind {
@@ -97,7 +107,7 @@ impl BenchError {
         match self.kind {
             BenchErrorKind::Config(_) => Exit::Usage,
             BenchErrorKind::Refused(_) => Exit::Refused,
-            BenchErrorKind::Incorrect(_) => Exit::Incorrect,
+            BenchErrorKind::Incorrect(_) | BenchErrorKind::TimedOut(_) => Exit::Incorrect,
             BenchErrorKind::Interrupted => Exit::Interrupted,
             BenchErrorKind::Io(_)
             | BenchErrorKind::Tool(_)

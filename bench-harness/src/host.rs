@@ -30,7 +30,7 @@ pub struct HostFacts {
     pub backings: Vec<BackingFacts>,
     /// Parameters of the overlay module; they are the defaults of the `default` option set.
     pub overlay_parameters: BTreeMap<String, String>,
-    /// First line of `--version` of each installed program that is measured.
+    /// Versions of the installed drivers that are not part of the kernel, by their names.
     pub peers: BTreeMap<String, String>,
     /// Commit of the working directory, `-dirty` with changes.
     pub git_rev: Option<String>,
@@ -88,12 +88,12 @@ impl HostFacts {
             governor: read_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
             backings: Vec::new(),
             overlay_parameters: overlay_parameters(),
-            peers: peers(),
+            peers: crate::driver::versions(),
             git_rev: git_rev(),
             started_at: jiff::Timestamp::now().to_string(),
             clock_ns: clock_ns(),
             steal_ms: steal_ticks() * 1000 / ticks_per_second().max(1),
-            root: nix::unistd::geteuid().is_root(),
+            root: nix::unistd::geteuid().is_root() && !crate::sandbox::in_user_namespace(),
             seed,
             matrix: matrix.to_owned(),
         })
@@ -104,7 +104,8 @@ fn proc_error(error: procfs::ProcError) -> BenchError {
     BenchError::new("read", "/proc", BenchErrorKind::Refused(error.to_string()))
 }
 
-fn read_line(path: impl AsRef<Path>) -> Option<String> {
+/// The text of `path` without the end of its last line; `None` where it cannot be read.
+pub fn read_line(path: impl AsRef<Path>) -> Option<String> {
     Some(fs::read_to_string(path).ok()?.trim_end().to_owned())
 }
 
@@ -167,27 +168,6 @@ fn overlay_parameters() -> BTreeMap<String, String> {
 pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
-}
-
-fn peers() -> BTreeMap<String, String> {
-    let mut peers = BTreeMap::new();
-    let aufs = crate::driver::aufs_binary();
-    let programs = ["fuse-overlayfs", "unionfs"].into_iter().map(|it| (it, find_program(it)));
-    let own = [("fuse-overlayfs-2", crate::driver::fuse_overlayfs_2_binary()), ("aufs", aufs)];
-    for (name, program) in programs.chain(own) {
-        let Some(output) = program.and_then(|it| Command::new(it).arg("--version").output().ok()) else {
-            continue;
-        };
-        // unionfs-fuse prints its version on stderr.
-        let text = [output.stdout, output.stderr].concat();
-        let text = String::from_utf8_lossy(&text);
-        // They also tell the versions of libraries and of fusermount3.
-        let own = text.lines().find(|line| line.contains(name) && line.contains("version"));
-        if let Some(line) = own.or_else(|| text.lines().find(|line| !line.trim().is_empty())) {
-            peers.insert(name.to_owned(), line.trim().to_owned());
-        }
-    }
-    peers
 }
 
 /// The commit checked out in the working directory, with `-dirty` when files differ from it.

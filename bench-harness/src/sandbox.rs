@@ -38,9 +38,37 @@ pub fn enter() -> Result<()> {
     nix::mount::mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).at("make private", "/")
 }
 
+/// Whether this process is in a user namespace of its own or of a container, where root is not the host's.
+pub fn in_user_namespace() -> bool {
+    // A kernel without user namespaces has no such file.
+    fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| maps_a_part(&map))
+}
+
+/// Whether `map` is not the one that maps every number to itself.
+fn maps_a_part(map: &str) -> bool {
+    map.split_whitespace().ne(["0", "0", "4294967295"])
+}
+
 fn unshare(flags: CloneFlags, what: &str) -> Result<()> {
     nix::sched::unshare(flags).map_err(|errno| {
         let remedy = "run as root, or with CAP_SYS_ADMIN in a container";
         BenchError::new("unshare", what, BenchErrorKind::Refused(format!("{}; {remedy}", errno.desc())))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_map_of_the_host_is_known() {
+        for (map, expected) in [
+            ("         0          0 4294967295\n", false),
+            ("         0       1000          1\n", true),
+            ("0 0 1000\n1000 100000 65536\n", true),
+            ("", true),
+        ] {
+            assert_eq!(maps_a_part(map), expected, "{map:?}");
+        }
+    }
 }

@@ -331,7 +331,7 @@ fn root_lists_have_the_promised_shape() {
     assert_eq!(keys(&list), ["cells", "drivers", "models"]);
     assert_eq!(list["cells"], 4 * (12 + 8 + 1) + 2);
     for driver in list["drivers"].as_array().unwrap() {
-        assert_eq!(keys(driver), ["available", "name", "options", "reason"]);
+        assert_eq!(keys(driver), ["available", "name", "options", "reason", "version"]);
         assert_eq!(driver["available"].as_bool().unwrap(), driver["reason"].is_null());
     }
     place.assert_left_clean();

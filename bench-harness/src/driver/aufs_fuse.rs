@@ -1,15 +1,14 @@
 //! Our AUFS union over FUSE, by the `aufs` command.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use aufs_mount::server::PROGRAM_ENV;
 
-use super::server::last_words;
-use super::{Branch, Driver, Imported, View};
+use super::{Branch, Driver, Imported, View, server, version};
 use crate::error::{At as _, BenchError, BenchErrorKind, Result};
 use crate::layers::LayerStack;
 
@@ -77,6 +76,10 @@ impl Driver for AufsFuse {
         Some(find())
     }
 
+    fn version(&self) -> Option<String> {
+        version::of_program(&aufs_binary()?, "aufs")
+    }
+
     fn import(&self, layers: &LayerStack, _home: &Path) -> Result<Imported> {
         Ok(Imported::stacked(layers))
     }
@@ -92,16 +95,8 @@ impl Driver for AufsFuse {
         if let Some((_, mount_options)) = SETS.iter().find(|it| it.0 == options) {
             command.arg("-o").arg(mount_options);
         }
-        let log = branch.home.join("log");
-        let stderr = File::create(&log).at("create", &log)?;
-        // Files, not pipes: a server that kept one open would make us wait for ever.
-        command.arg(&branch.target).stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
-        let status = command.status().at("run", &aufs)?;
-        if !status.success() {
-            // Refused: the trial of a driver then gives the command's own words as the reason of a skip.
-            let reason = BenchErrorKind::Refused(format!("{} ({status})", last_words(&log)));
-            return Err(BenchError::new("run aufs mount on", &branch.target, reason));
-        }
+        command.arg(&branch.target);
+        server::run(command, &branch.home)?;
         Ok(View::aufs(branch, aufs))
     }
 }

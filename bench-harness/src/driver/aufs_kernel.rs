@@ -7,7 +7,7 @@ use aufs_mount::kernel::{self, PlanOptions};
 use aufs_mount::option::{self, Dialect, GenericFlags};
 
 use super::aufs_fuse::branch_option;
-use super::{Branch, Driver, Imported, View};
+use super::{Branch, Driver, Imported, View, version};
 use crate::error::{BenchError, BenchErrorKind, Result};
 use crate::host;
 use crate::layers::LayerStack;
@@ -31,6 +31,10 @@ impl Driver for AufsKernel {
 
     fn import(&self, layers: &LayerStack, _home: &Path) -> Result<Imported> {
         Ok(Imported::stacked(layers))
+    }
+
+    fn version(&self) -> Option<String> {
+        host::read_line("/sys/module/aufs/version").map(|it| format!("aufs {it}")).or_else(version::of_kernel)
     }
 
     fn mount(&self, _options: &str, imported: &Imported, branch: Branch) -> Result<View> {

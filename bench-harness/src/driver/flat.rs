@@ -19,13 +19,16 @@ pub enum CopyHow {
     Reflink,
 }
 
+/// Name of the merged tree in the home of an import.
+pub const NAME: &str = "flat";
+
 /// Merges `layers` into `home`/flat, the upper ones winning.
 ///
 /// # Errors
 ///
 /// Any I/O error while copying.
 pub fn import(layers: &LayerStack, home: &Path, how: CopyHow) -> Result<Imported> {
-    let flat = home.join("flat");
+    let flat = home.join(NAME);
     for layer in layers.dirs.iter().rev() {
         copy_tree(layer, &flat, how)?;
     }

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Branch, Driver, Imported, View, fuse_overlayfs};
+use super::{Branch, Driver, Imported, View, fuse_overlayfs, version};
 use crate::error::{BenchError, BenchErrorKind, Result};
 use crate::layers::LayerStack;
 
@@ -35,6 +35,10 @@ impl Driver for FuseOverlayfs2 {
 
     fn has_server(&self) -> bool {
         true
+    }
+
+    fn version(&self) -> Option<String> {
+        version::of_program(&fuse_overlayfs_2_binary()?, "fuse-overlayfs")
     }
 
     fn import(&self, layers: &LayerStack, _home: &Path) -> Result<Imported> {

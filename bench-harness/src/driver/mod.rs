@@ -5,25 +5,33 @@
 
 mod aufs_fuse;
 mod aufs_kernel;
+mod btrfs;
+pub mod command;
 mod flat;
 mod fuse_overlayfs;
 mod fuse_overlayfs_2;
+mod limits;
+mod marked;
 mod overlayfs;
 mod plain;
 mod reflink;
 mod server;
 mod unionfs_fuse;
+mod version;
 mod vfs;
 mod view;
+mod volume;
+mod watchdog;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-pub use aufs_fuse::aufs_binary;
 pub use flat::{empty_trees, remove_trees};
-pub use fuse_overlayfs_2::fuse_overlayfs_2_binary;
+pub use limits::Limits;
 pub use view::{Branch, View};
+pub use watchdog::{Guard, Watchdog};
 
 use crate::cell::{TreeContent, TreeKey};
 use crate::error::{At as _, BenchError, BenchErrorKind, Result};
@@ -82,6 +90,16 @@ pub trait Driver: Send + Sync + fmt::Debug {
     fn program(&self) -> Option<Result<PathBuf, String>> {
         None
     }
+
+    /// Whether it mounts anything; a plain directory is shown as it lies.
+    fn is_mounted(&self) -> bool {
+        true
+    }
+
+    /// The version of its program, or of the kernel that it is part of; `None` where it is not installed.
+    fn version(&self) -> Option<String> {
+        version::of_kernel()
+    }
 }
 
 /// Layers in a driver's own form.
@@ -110,8 +128,10 @@ impl Imported {
 /// Every driver, in the order of tables and legends.
 static ALL: &[&dyn Driver] = &[
     &plain::Plain,
+    &volume::Volume,
     &vfs::Vfs,
     &reflink::Reflink,
+    &btrfs::Btrfs,
     &overlayfs::Overlayfs,
     &aufs_fuse::AufsFuse,
     &aufs_kernel::AufsKernel,
@@ -120,19 +140,30 @@ static ALL: &[&dyn Driver] = &[
     &unionfs_fuse::UnionfsFuse,
 ];
 
-/// The driver called `name`.
+/// The driver called `name`: one of [`ALL`], or one that a command describes.
 pub fn by_name(name: &str) -> Option<&'static dyn Driver> {
-    ALL.iter().find(|it| it.name() == name).copied()
+    all().find(|it| it.name() == name)
 }
 
 /// All names.
 pub fn names() -> Vec<&'static str> {
-    ALL.iter().map(|it| it.name()).collect()
+    all().map(Driver::name).collect()
 }
 
 /// The option sets of the driver called `name`.
 pub fn options_of(name: &str) -> Option<&'static [&'static str]> {
     by_name(name).map(Driver::options)
+}
+
+/// Versions of the drivers that are not part of the kernel, by their names.
+pub fn versions() -> BTreeMap<String, String> {
+    let kernel = version::of_kernel();
+    let versions = all().filter_map(|it| Some((it.name().to_owned(), it.version()?)));
+    versions.filter(|it| Some(&it.1) != kernel.as_ref()).collect()
+}
+
+fn all() -> impl Iterator<Item = &'static dyn Driver> {
+    ALL.iter().copied().chain(command::registered())
 }
 
 /// Whether `driver` runs here, tried on a small stack in `dir`; an error is the reason.
@@ -171,10 +202,15 @@ fn trial(driver: &dyn Driver, options: &str, program: Option<&Path>, dir: &Path)
     let home = scratch.path().join("h");
     fs::create_dir(&home).at("create", &home)?;
     let imported = Imported { program: program.map(Path::to_owned), ..driver.import(&stack, &home)? };
-    let mut view = driver.mount(options, &imported, Branch::create(&scratch.path().join("b"))?)?;
-    let file = view.root.join(WARM_FILE);
-    let tried = fs::OpenOptions::new().append(true).open(&file).at("open for write", &file).map(drop);
-    let closed = view.close();
-    tried?;
-    closed
+    let branch = Branch::create(&scratch.path().join("b"))?;
+    let (limits, home) = (Limits::chosen(), branch.home.clone());
+    let watchdog = Watchdog::start(limits)?;
+    let guard = watchdog.guard(&home, limits.mount);
+    let tried = driver.mount(options, &imported, branch).and_then(|mut view| {
+        let file = view.root.join(WARM_FILE);
+        let tried = fs::OpenOptions::new().append(true).open(&file).at("open for write", &file).map(drop);
+        let closed = view.close();
+        tried.and(closed)
+    });
+    guard.end(tried)
 }

@@ -19,22 +19,49 @@ use rustix::mount::{
 
 use super::{Branch, Driver, Imported, View};
 use crate::error::{At as _, BenchError, BenchErrorKind, Result};
-use crate::host;
 use crate::layers::LayerStack;
+use crate::{host, sandbox};
 
 /// Kernel overlayfs with the module's defaults or one option changed.
 #[derive(Debug)]
 pub struct Overlayfs;
 
-/// The mount options of an option set: key, and value where it has one.
-fn extra(options: &str) -> Option<(&'static str, Option<&'static str>)> {
-    match options {
-        "metacopy" => Some(("metacopy", Some("on"))),
-        "volatile" => Some(("volatile", None)),
-        "userxattr" => Some(("userxattr", None)),
-        "redirect_dir" => Some(("redirect_dir", Some("on"))),
-        _ => None,
+/// A mount option: key, and value where it has one.
+type MountOption = (&'static str, Option<&'static str>);
+
+const METACOPY: MountOption = ("metacopy", Some("on"));
+const REDIRECT_DIR: MountOption = ("redirect_dir", Some("on"));
+const USERXATTR: MountOption = ("userxattr", None);
+const VOLATILE: MountOption = ("volatile", None);
+
+/// The mount options of an option set.
+fn options_of(set: &str) -> &'static [MountOption] {
+    match set {
+        "metacopy" => &[METACOPY],
+        "volatile" => &[VOLATILE],
+        "metacopy+volatile" => &[METACOPY, VOLATILE],
+        "userxattr" => &[USERXATTR],
+        "redirect_dir" => &[REDIRECT_DIR],
+        _ => &[],
     }
+}
+
+/// The mount options of `set` in a user namespace or outside.
+///
+/// In one, overlayfs cannot write its `trusted.*` attributes; `userxattr`, which
+/// container engines give there too, makes it use `user.*` instead.
+fn given(set: &str, in_user_namespace: bool) -> Vec<MountOption> {
+    let mut options = options_of(set).to_vec();
+    if in_user_namespace && !options.contains(&USERXATTR) {
+        options.push(USERXATTR);
+    }
+    options
+}
+
+/// Why the kernel refuses `set` in a user namespace, if it does.
+fn refused_in_user_namespace(set: &str) -> Option<String> {
+    let trusted = options_of(set).iter().find(|it| [METACOPY, REDIRECT_DIR].contains(it))?;
+    Some(format!("{} needs trusted.* attributes, which only the host's root may write", trusted.0))
 }
 
 impl Driver for Overlayfs {
@@ -43,10 +70,15 @@ impl Driver for Overlayfs {
     }
 
     fn options(&self) -> &'static [&'static str] {
-        &["default", "metacopy", "volatile", "userxattr", "redirect_dir"]
+        &["default", "metacopy", "volatile", "userxattr", "redirect_dir", "metacopy+volatile"]
     }
 
-    fn needs(&self, _options: &str) -> Result<(), String> {
+    fn needs(&self, options: &str) -> Result<(), String> {
+        if sandbox::in_user_namespace()
+            && let Some(reason) = refused_in_user_namespace(options)
+        {
+            return Err(reason);
+        }
         match host::kernel_offers("overlay") {
             Ok(true) => Ok(()),
             Ok(false) => Err("no overlay in /proc/filesystems, and modprobe overlay did not help".to_owned()),
@@ -60,8 +92,9 @@ impl Driver for Overlayfs {
     }
 
     fn mount(&self, options: &str, imported: &Imported, branch: Branch) -> Result<View> {
-        match mount_by_parts(options, imported, &branch) {
-            Err(Errno::INVAL | Errno::NOSYS) => mount_by_page(options, imported, &branch)?,
+        let options = given(options, sandbox::in_user_namespace());
+        match mount_by_parts(&options, imported, &branch) {
+            Err(Errno::INVAL | Errno::NOSYS) => mount_by_page(&options, imported, &branch)?,
             result => result.at("mount overlay on", &branch.target)?,
         }
         Ok(View::kernel(branch))
@@ -80,7 +113,7 @@ fn short_path(path: &Path, handles: &mut Vec<File>) -> Result<PathBuf, Errno> {
     Ok(name)
 }
 
-fn mount_by_parts(options: &str, imported: &Imported, branch: &Branch) -> Result<(), Errno> {
+fn mount_by_parts(options: &[MountOption], imported: &Imported, branch: &Branch) -> Result<(), Errno> {
     let mut handles = Vec::new();
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     let mut set = |key: &str, path: &Path| {
@@ -91,23 +124,22 @@ fn mount_by_parts(options: &str, imported: &Imported, branch: &Branch) -> Result
     }
     set("upperdir", &branch.upper)?;
     set("workdir", &branch.work)?;
-    set_extra(context.as_fd(), options)?;
+    set_options(context.as_fd(), options)?;
     fsconfig_create(context.as_fd())?;
     let mount = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
     let here = rustix::fs::CWD;
     move_mount(mount.as_fd(), "", here, &branch.target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
 }
 
-fn set_extra(context: BorrowedFd<'_>, options: &str) -> Result<(), Errno> {
-    match extra(options) {
-        None => Ok(()),
-        Some((key, None)) => fsconfig_set_flag(context, key),
-        Some((key, Some(value))) => fsconfig_set_string(context, key, value),
-    }
+fn set_options(context: BorrowedFd<'_>, options: &[MountOption]) -> Result<(), Errno> {
+    options.iter().try_for_each(|(key, value)| match value {
+        None => fsconfig_set_flag(context, *key),
+        Some(value) => fsconfig_set_string(context, *key, *value),
+    })
 }
 
 /// The same by `mount(2)`, whose options must fit a page.
-fn mount_by_page(options: &str, imported: &Imported, branch: &Branch) -> Result<()> {
+fn mount_by_page(options: &[MountOption], imported: &Imported, branch: &Branch) -> Result<()> {
     let mut page = OsString::from("lowerdir=");
     for (index, layer) in imported.layers.iter().enumerate() {
         page.push(if index == 0 { "" } else { ":" });
@@ -117,7 +149,7 @@ fn mount_by_page(options: &str, imported: &Imported, branch: &Branch) -> Result<
         page.push(key);
         page.push(dir);
     }
-    if let Some((key, value)) = extra(options) {
+    for (key, value) in options {
         page.push(format!(",{key}"));
         page.push(value.map(|value| format!("={value}")).unwrap_or_default());
     }
@@ -128,4 +160,33 @@ fn mount_by_page(options: &str, imported: &Imported, branch: &Branch) -> Result<
     let overlay = Some("overlay");
     nix::mount::mount(overlay, &branch.target, overlay, MsFlags::empty(), Some(page.as_os_str()))
         .at("mount overlay on", &branch.target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_option_set_has_options_of_its_own() {
+        let sets: Vec<_> = Overlayfs.options().iter().map(|it| options_of(it)).collect();
+        for (index, options) in sets.iter().enumerate() {
+            assert!(!sets[index + 1..].contains(options), "{options:?} twice");
+        }
+        for (set, inside, expected) in [
+            ("default", false, &[][..]),
+            ("default", true, &[USERXATTR]),
+            ("userxattr", true, &[USERXATTR]),
+            ("volatile", true, &[VOLATILE, USERXATTR]),
+            ("metacopy+volatile", false, &[METACOPY, VOLATILE]),
+        ] {
+            assert_eq!(given(set, inside), expected, "{set}, in a user namespace: {inside}");
+        }
+    }
+
+    #[test]
+    fn sets_that_need_trusted_attributes_say_so() {
+        let refused = |it: &&str| refused_in_user_namespace(it).is_some();
+        let all: Vec<_> = Overlayfs.options().iter().copied().filter(refused).collect();
+        assert_eq!(all, ["metacopy", "redirect_dir", "metacopy+volatile"]);
+    }
 }

@@ -35,4 +35,8 @@ impl Driver for Plain {
     fn renews(&self) -> bool {
         false
     }
+
+    fn is_mounted(&self) -> bool {
+        false
+    }
 }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
 
-use super::{Branch, Driver, Imported, View, server};
+use super::{Branch, Driver, Imported, View, server, version};
 use crate::error::Result;
 use crate::host;
 use crate::layers::LayerStack;
@@ -25,6 +25,10 @@ impl Driver for UnionfsFuse {
 
     fn has_server(&self) -> bool {
         true
+    }
+
+    fn version(&self) -> Option<String> {
+        version::of_program(&host::find_program("unionfs")?, "unionfs")
     }
 
     fn import(&self, layers: &LayerStack, _home: &Path) -> Result<Imported> {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::mount::MntFlags;
 use tracing::warn;
 
-use super::server;
+use super::{btrfs, marked, server};
 use crate::error::{At as _, BenchError, BenchErrorKind, Result};
 use aufs_mount::unmount::SERVER_XATTR;
 
@@ -50,6 +50,8 @@ pub struct View {
     pub root: PathBuf,
     /// Where changed files must appear, for drivers that copy up.
     pub upper: Option<PathBuf>,
+    /// The directory of its branch; the root where it has none.
+    home: PathBuf,
     holder: Holder,
 }
 
@@ -60,38 +62,75 @@ enum Holder {
     Nothing,
     /// A mount served by the kernel.
     Kernel,
+    /// A Btrfs snapshot.
+    Snapshot,
     /// A mount served by our child.
     Server(Child),
     /// A mount of `aufs mount`, ended by this binary.
     Aufs(PathBuf),
+    /// A mount made by a described command.
+    Described(Box<Described>),
+}
+
+/// How a mount that a command has made is ended.
+#[derive(Debug)]
+pub struct Described {
+    /// The server, where it stays in the foreground.
+    pub child: Option<Child>,
+    /// The command that unmounts; `umount2(2)` without it.
+    pub unmount: Option<Command>,
 }
 
 impl View {
     /// A directory tree that is no mount.
     pub fn plain(root: PathBuf) -> Self {
-        Self { root, upper: None, holder: Holder::Nothing }
+        Self { home: root.clone(), root, upper: None, holder: Holder::Nothing }
     }
 
     /// A mount that the kernel serves.
     pub fn kernel(branch: Branch) -> Self {
-        Self { root: branch.target, upper: Some(branch.upper), holder: Holder::Kernel }
+        Self::of(branch, Holder::Kernel)
+    }
+
+    /// A mount of one directory, over which nothing is copied up.
+    pub fn bound(branch: Branch) -> Self {
+        Self { root: branch.target, upper: None, home: branch.home, holder: Holder::Kernel }
+    }
+
+    /// A Btrfs snapshot at the target.
+    pub fn snapshot(branch: Branch) -> Self {
+        Self { root: branch.target, upper: None, home: branch.home, holder: Holder::Snapshot }
     }
 
     /// A mount that `child` serves.
     pub fn server(branch: Branch, child: Child) -> Self {
-        Self { root: branch.target, upper: Some(branch.upper), holder: Holder::Server(child) }
+        Self::of(branch, Holder::Server(child))
     }
 
     /// A mount that the binary `aufs` made and will end.
     pub fn aufs(branch: Branch, aufs: PathBuf) -> Self {
-        Self { root: branch.target, upper: Some(branch.upper), holder: Holder::Aufs(aufs) }
+        Self::of(branch, Holder::Aufs(aufs))
     }
 
-    /// The process that serves the mount: our child, or the one that the root of ours names.
+    /// A mount that a described command has made; `copies_up` says whether its copies appear on the branch.
+    pub fn described(branch: Branch, copies_up: bool, how: Described) -> Self {
+        let upper = copies_up.then_some(branch.upper);
+        Self { root: branch.target, upper, home: branch.home, holder: Holder::Described(Box::new(how)) }
+    }
+
+    fn of(branch: Branch, holder: Holder) -> Self {
+        Self { root: branch.target, upper: Some(branch.upper), home: branch.home, holder }
+    }
+
+    /// The process that serves the mount: our child, the one that the root of ours names, or one of its mark.
     fn serving(&self) -> Option<procfs::process::Process> {
         let pid = match &self.holder {
-            Holder::Nothing | Holder::Kernel => return None,
+            Holder::Nothing | Holder::Kernel | Holder::Snapshot => return None,
             Holder::Server(child) => i32::try_from(child.id()).ok()?,
+            Holder::Described(how) => match &how.child {
+                Some(child) => i32::try_from(child.id()).ok()?,
+                None => marked::below(&self.home).first()?.pid,
+            },
             Holder::Aufs(_) => {
                 let pid = aufs_mount::ask::ask(&self.root, SERVER_XATTR).ok()?;
                 std::str::from_utf8(&pid).ok()?.parse().ok()?
@@ -116,6 +155,12 @@ impl View {
         rollup.memory_map_rollup.iter().find_map(|it| it.extension.map.get("Pss").copied())
     }
 
+    /// Whether the mount's server has ended, so that every call into it fails.
+    pub fn is_dead(&self) -> bool {
+        use rustix::io::Errno;
+        matches!(rustix::fs::statfs(&self.root), Err(Errno::NOTCONN | Errno::CONNABORTED))
+    }
+
     /// Unmounts, and waits until the server has ended.
     ///
     /// # Errors
@@ -125,13 +170,37 @@ impl View {
         match std::mem::replace(&mut self.holder, Holder::Nothing) {
             Holder::Nothing => Ok(()),
             Holder::Kernel => unmount(&self.root),
+            Holder::Snapshot => btrfs::delete(&self.home, &self.root),
             Holder::Server(child) => {
                 let unmounted = unmount(&self.root);
-                server::end(child, &self.root)?;
+                server::end(child, &self.home)?;
                 unmounted
             }
-            Holder::Aufs(aufs) => end_aufs(&aufs, &self.root),
+            Holder::Aufs(aufs) => {
+                let mut command = Command::new(aufs);
+                command.arg("umount").arg(&self.root);
+                self.run_unmount(command)
+            }
+            Holder::Described(how) => {
+                let Described { child, unmount: command } = *how;
+                let unmounted = match command {
+                    Some(command) => self.run_unmount(command),
+                    None => unmount(&self.root),
+                };
+                let ended = child.map_or(Ok(()), |child| server::end(child, &self.home));
+                ended.and(server::end_marked(&self.home)).and(unmounted)
+            }
         }
+    }
+
+    /// Unmounts by `command`; when that fails, what it left is detached and its server killed.
+    fn run_unmount(&self, command: Command) -> Result<()> {
+        let unmounted = server::run(command, &self.home);
+        if unmounted.is_err() {
+            nix::mount::umount2(&self.root, MntFlags::MNT_DETACH).at("detach", &self.root)?;
+            marked::kill_below(&self.home);
+        }
+        unmounted
     }
 }
 
@@ -153,19 +222,4 @@ pub fn unmount(target: &Path) -> Result<()> {
     }
     nix::mount::umount2(target, MntFlags::MNT_DETACH).at("detach", target)?;
     Err(BenchError::new("unmount", target, BenchErrorKind::Tool("stayed busy, detached".to_owned())))
-}
-
-fn end_aufs(aufs: &Path, target: &Path) -> Result<()> {
-    let output = Command::new(aufs)
-        .arg("umount")
-        .arg(target)
-        .stdin(Stdio::null())
-        .output()
-        .at("run aufs umount on", target)?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    nix::mount::umount2(target, MntFlags::MNT_DETACH).at("detach", target)?;
-    Err(BenchError::new("run aufs umount on", target, BenchErrorKind::Tool(said)))
 }

@@ -93,6 +93,7 @@ fn run_of(times: impl Fn(&Cell, u32) -> Option<u64>, n_blocks: u32) -> RunRecord
         cuts: vec![],
         goals: None,
         command: vec![],
+        origin: Default::default(),
     };
     let mut blocks = std::collections::BTreeMap::new();
     for block in 0..n_blocks {

@@ -12,6 +12,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::cell::Cache;
+use crate::driver::command::Definition;
 use crate::error::{At as _, BenchError, BenchErrorKind, Result};
 use crate::size::{parse_bytes, parse_seconds};
 use crate::{backing, driver, goals, model, suggest};
@@ -36,7 +37,11 @@ pub struct Matrix {
     /// The built-in goals that the report of a run judges.
     #[serde(default)]
     pub goals: Option<String>,
+    /// Drivers that this matrix describes; those that no row names are measured with all their option sets.
+    #[serde(default)]
+    pub command: Vec<Definition>,
     /// Who is measured.
+    #[serde(default)]
     pub driver: Vec<DriverRow>,
     /// What is measured; a cell named by several groups is measured once.
     pub group: Vec<Group>,
@@ -172,9 +177,34 @@ impl Matrix {
     /// `Config`, with the line and the wrong word.
     pub fn parse(text: &str, path: &Path) -> Result<Self> {
         let config = |message| BenchError::new("parse matrix", path, BenchErrorKind::Config(message));
-        let matrix: Self = toml::from_str(text).map_err(|error| config(parse_message(text, &error)))?;
+        let mut matrix: Self = toml::from_str(text).map_err(|error| config(parse_message(text, &error)))?;
+        matrix.command.iter().try_for_each(|it| it.check(text)).map_err(config)?;
+        matrix.add_rows(&matrix.command.clone());
         matrix.check(text).map_err(config)?;
         Ok(matrix)
+    }
+
+    /// Gives each of `definitions` that no row names a row of its own.
+    pub fn add_rows(&mut self, definitions: &[Definition]) {
+        for Definition { name, options, .. } in definitions {
+            if !self.driver.iter().any(|row| row.name == *name) {
+                let sets = options_default().into_iter().chain(options.keys().cloned());
+                self.driver.push(DriverRow { name: name.clone(), options: sets.collect() });
+            }
+        }
+    }
+
+    /// The option sets of the driver `name`, one of those that the matrix describes among them.
+    fn options_of(&self, name: &str) -> Option<Vec<&str>> {
+        let Some(own) = self.command.iter().find(|it| it.name == name) else {
+            return driver::options_of(name).map(<[&str]>::to_vec);
+        };
+        Some(std::iter::once("default").chain(own.options.keys().map(String::as_str)).collect())
+    }
+
+    /// All names that a row may have.
+    fn driver_names(&self) -> Vec<&str> {
+        driver::names().into_iter().chain(self.command.iter().map(|it| it.name.as_str())).collect()
     }
 
     /// Checks words and ranges; an error names the line where the wrong value stands.
@@ -184,11 +214,12 @@ impl Matrix {
             None => message,
         };
         for row in &self.driver {
-            let known = driver::options_of(&row.name)
-                .ok_or_else(|| wrong(&row.name, suggest::unknown("driver", &row.name, &driver::names())))?;
+            let known = self.options_of(&row.name).ok_or_else(|| {
+                wrong(&row.name, suggest::unknown("driver", &row.name, &self.driver_names()))
+            })?;
             if let Some(option) = row.options.iter().find(|option| !known.contains(&option.as_str())) {
                 let kind = format!("option set of {}", row.name);
-                return Err(wrong(option, suggest::unknown(&kind, option, known)));
+                return Err(wrong(option, suggest::unknown(&kind, option, &known)));
             }
         }
         if let Some(name) = self.backing.iter().find(|name| !backing::NAMES.contains(&name.as_str())) {
@@ -251,13 +282,13 @@ impl Group {
 }
 
 /// The first line that has `word` outside a comment, counted from 1.
-fn line_of(text: &str, word: &str) -> Option<usize> {
+pub fn line_of(text: &str, word: &str) -> Option<usize> {
     let code = |line: &str| line.split('#').next().unwrap_or_default().contains(word);
     text.lines().position(code).map(|index| index + 1)
 }
 
 /// Turns the parser's error into `line N: message`, with a hint for a wrong key.
-fn parse_message(text: &str, error: &toml::de::Error) -> String {
+pub fn parse_message(text: &str, error: &toml::de::Error) -> String {
     let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
     let mut message = error.message().replace("unknown field", "unknown key").replace('`', "\"");
     let mut quoted = message.split('"').skip(1).step_by(2).map(str::to_owned);

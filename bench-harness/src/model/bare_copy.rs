@@ -33,7 +33,7 @@ impl Model for BareCopy {
     }
 
     fn refuses(&self, driver: &dyn Driver) -> Option<&'static str> {
-        driver.renews().then_some("a reference without any driver; plain stands for it")
+        driver.is_mounted().then_some("a reference without any driver; plain stands for it")
     }
 
     fn sample(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<Timing> {

@@ -30,7 +30,7 @@ impl Model for Mount {
     }
 
     fn refuses(&self, driver: &dyn Driver) -> Option<&'static str> {
-        (!driver.renews()).then_some("a plain directory is not mounted")
+        (!driver.is_mounted()).then_some("a plain directory is not mounted")
     }
 
     fn sample(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<Timing> {

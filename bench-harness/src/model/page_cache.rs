@@ -48,7 +48,7 @@ impl Model for PageCache {
     fn sample(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<Timing> {
         let mut buffer = vec![0; STEP_BYTES];
         let mut second = bed.mount_again(&format!("c{}", file.number))?;
-        let shown = if bed.mounting.driver.renews() {
+        let shown = if bed.mounting.driver.is_mounted() {
             second.root.join(&file.path)
         } else {
             bed.layers.lower_path(file)

@@ -37,7 +37,7 @@ impl Bed<'_> {
     /// The native speed of another copy would be that of other pages: how they lie in memory makes up to half of
     /// the speed of a warm read.
     pub(super) fn open_data(&self, file: &FileSpec) -> Result<File> {
-        if self.mounting.driver.renews() {
+        if self.mounting.driver.is_mounted() {
             return self.open(file, OFlags::RDONLY);
         }
         let lower = self.layers.lower_path(file);

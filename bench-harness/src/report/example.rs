@@ -45,6 +45,7 @@ pub fn run(cells: &[(Cell, u64)], n_blocks: u32) -> RunRecord {
         cuts: vec![],
         goals: None,
         command: vec![],
+        origin: Default::default(),
     };
     let mut blocks = BTreeMap::new();
     for number in 0..n_blocks {

@@ -9,7 +9,7 @@ use tracing::warn;
 
 use crate::backing::{self, Backing};
 use crate::cell::{Params, Stack, Subject, TreeKey};
-use crate::driver::{self, Driver, Imported};
+use crate::driver::{self, Driver, Imported, Limits, Watchdog};
 use crate::error::{At as _, BenchError, BenchErrorKind, Result};
 use crate::layers::{self, LayerStack};
 use crate::matrix::expand::PlannedCell;
@@ -30,6 +30,8 @@ pub struct Bench {
     /// Layers by backing and height.
     pub layers: BTreeMap<(String, TreeKey), LayerStack>,
     imports: BTreeMap<(String, TreeKey, String), Imported>,
+    /// Ends drivers that hang.
+    pub watchdog: Watchdog,
     _scratch: TempDir,
 }
 
@@ -76,7 +78,8 @@ impl Bench {
             backings.insert(name.clone(), Backing::open(name, &home, needed(name))?);
         }
         let (layers, imports) = Default::default();
-        Ok(Self { pattern: Pattern::default(), backings, layers, imports, _scratch: scratch })
+        let watchdog = Watchdog::start(Limits::chosen())?;
+        Ok(Self { pattern: Pattern::default(), backings, layers, imports, watchdog, _scratch: scratch })
     }
 
     fn backing(&self, name: &str) -> Result<&Backing> {

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use rustix::fs::{Mode, OFlags, openat};
 use tracing::warn;
 
-use crate::cell::Stack;
-use crate::driver::View;
+use crate::cell::{Params, Stack};
+use crate::driver::{Guard, Limits, View};
 use crate::error::{At as _, BenchError, Result};
-use crate::layers::FileSpec;
+use crate::layers::{FileSpec, LayerStack};
 use crate::matrix::expand::{PlannedCell, order};
 use crate::model::{Bed, Model, Mounting};
 use crate::run::bench::{Bench, known, known_model};
@@ -61,10 +61,12 @@ impl Blocks<'_> {
             self.interrupt.check()?;
             let cell = &self.cells[index].cell;
             let due = self.is_due(index, block);
-            if let Some((view, home)) = views.get(&cell.stack()).filter(|_| due) {
+            let stack = cell.stack();
+            if let Some((view, home)) = views.get(&stack).filter(|_| due) {
                 let measured = self.measure_cell(index, block, view, home, journal);
                 if let Err(error) = measured {
                     self.fail(index, block, &error, journal)?;
+                    self.renew(&stack, block, &mut views, journal)?;
                 }
                 journal.flush()?;
             }
@@ -100,20 +102,55 @@ impl Blocks<'_> {
                 Ok(view) => {
                     views.insert(stack.clone(), (view, home));
                 }
-                Err(error) => {
-                    let of_stack = |it: &usize| self.cells[*it].cell.stack() == *stack;
-                    for cell in indices.iter().copied().filter(of_stack).collect::<Vec<_>>() {
-                        self.fail(cell, block, &error, journal)?;
-                    }
-                }
+                Err(error) => self.fail_stack(stack, block, &error, journal)?,
             }
         }
         Ok(views)
     }
 
+    /// Mounts `stack`, watched, so that a driver that hangs is an error.
     fn mount(&self, stack: &Stack, home: &std::path::Path) -> Result<View> {
         let driver = known(&stack.subject.driver)?;
-        checked::mount(driver, &stack.subject.options, self.bench.import_of(stack)?, home)
+        let imported = self.bench.import_of(stack)?;
+        let guard = self.bench.watchdog.guard(home, Limits::chosen().mount);
+        guard.end(checked::mount(driver, &stack.subject.options, imported, home))
+    }
+
+    /// Mounts `stack` again where a cell's failure has ended its server: the others of the stack are not to blame.
+    fn renew(&mut self, stack: &Stack, block: u32, views: &mut Views, journal: &mut Journal) -> Result<()> {
+        let Some((mut view, home)) = views.remove(stack) else { return Ok(()) };
+        let guard = self.bench.watchdog.guard(&home, Limits::chosen().mount);
+        if !view.is_dead() {
+            drop(guard);
+            views.insert(stack.clone(), (view, home));
+            return Ok(());
+        }
+        if let Err(error) = guard.end(view.close()) {
+            warn!(error = error.line(), "the mount of an ended server was not closed");
+        }
+        drop(view);
+        let again = home.with_extension("again");
+        crate::driver::remove_trees(&[home, again.clone()])?;
+        match self.mount(stack, &again) {
+            Ok(view) => {
+                views.insert(stack.clone(), (view, again));
+                Ok(())
+            }
+            Err(error) => self.fail_stack(stack, block, &error, journal),
+        }
+    }
+
+    /// Fails the cells of `stack` that this block was to measure.
+    fn fail_stack(
+        &mut self,
+        stack: &Stack,
+        block: u32,
+        error: &BenchError,
+        journal: &mut Journal,
+    ) -> Result<()> {
+        let own = |it: &usize| self.is_due(*it, block) && self.cells[*it].cell.stack() == *stack;
+        let own: Vec<usize> = (0..self.cells.len()).filter(own).collect();
+        own.into_iter().try_for_each(|cell| self.fail(cell, block, error, journal))
     }
 
     fn measure_cell(
@@ -124,6 +161,26 @@ impl Blocks<'_> {
         home: &std::path::Path,
         journal: &mut Journal,
     ) -> Result<()> {
+        let guard = self.bench.watchdog.guard(home, Limits::chosen().sample);
+        let measured = self.records_of(index, block, view, home, &guard);
+        // Written only now: a cell whose check fails has no samples of this block.
+        for record in guard.end(measured)? {
+            journal.append(&record)?;
+        }
+        let PlannedCell { cell, files, .. } = &self.cells[index];
+        let specs = specs_of(self.bench.layers_of(&cell.stack())?, &cell.params, *files);
+        checked::settle_after(self.bench, &cell.params, specs)
+    }
+
+    /// The samples and metrics of a cell; every call into the mount is here.
+    fn records_of(
+        &self,
+        index: usize,
+        block: u32,
+        view: &View,
+        home: &std::path::Path,
+        guard: &Guard<'_>,
+    ) -> Result<Vec<Record>> {
         let PlannedCell { cell, files, .. } = &self.cells[index];
         let model = known_model(&cell.params)?;
         let layers = self.bench.layers_of(&cell.stack())?;
@@ -133,84 +190,54 @@ impl Blocks<'_> {
         let mounting = Mounting { driver: known(&cell.driver)?, options: &cell.options, imported, home };
         let (pattern, params) = (&self.bench.pattern, &cell.params);
         let bed = Bed { view, root, layers, pattern, params, block, mounting };
-        let specs = layers.files.get(params).map(Vec::as_slice).unwrap_or_default();
-        let specs = &specs[..specs.len().min(*files as usize)];
-        self.sample_all(index, block, &bed, model, specs, journal)?;
-        self.record_metrics(index, block, &bed, specs, journal)?;
-        drop(bed);
-        checked::settle_after(self.bench, &cell.params, specs)
-    }
-
-    /// As [`Self::sample_clean`]; a driver that fails may leave files in a layer, which the others must not meet.
-    fn sample_all(
-        &self,
-        cell: usize,
-        block: u32,
-        bed: &Bed<'_>,
-        model: &dyn Model,
-        specs: &[FileSpec],
-        journal: &mut Journal,
-    ) -> Result<()> {
-        let done = self.sample_clean(cell, block, bed, model, specs, journal);
-        if done.is_err() {
-            checked::remove_strays(bed, model, specs);
+        let specs = specs_of(layers, params, *files);
+        let sampled = self.sample_clean(index, &bed, model, specs, guard);
+        if sampled.is_err() {
+            // A driver that fails may leave files in a layer, which the others must not meet.
+            checked::remove_strays(&bed, model, specs);
         }
-        done
+        let mut records = sampled?;
+        guard.step();
+        let record = |(metric, value)| Record::Metric { cell: index, block, metric, value };
+        records.extend(metrics_of(&bed, model, specs).map(record));
+        Ok(records)
     }
 
     /// Prepares, samples and checks; only the samples are timed, one right after the other.
     fn sample_clean(
         &self,
         cell: usize,
-        block: u32,
         bed: &Bed<'_>,
         model: &dyn Model,
         specs: &[FileSpec],
-        journal: &mut Journal,
-    ) -> Result<()> {
+        guard: &Guard<'_>,
+    ) -> Result<Vec<Record>> {
+        let block = bed.block;
         let before = checked::prepare(bed, model, specs)?;
         let mut timings = Vec::with_capacity(specs.len());
         for file in specs {
             self.interrupt.check()?;
+            guard.step();
             timings.push(model.sample(bed, file)?);
         }
+        guard.step();
         let whole = self.check_all || block == 0;
         checked::check(bed, model, specs, before, whole)?;
-        // Written only now: a cell whose check fails has no samples of this block.
+        let mut records = Vec::with_capacity(timings.len());
         for (file, timing) in (0..).zip(timings) {
             let (ns, open_ns) = (timing.elapsed_ns, timing.open_ns);
-            journal.append(&Record::Sample { cell, block, file, ns, open_ns })?;
-            for (metric, value) in timing.metrics {
-                journal.append(&Record::Metric { cell, block, metric, value })?;
-            }
+            records.push(Record::Sample { cell, block, file, ns, open_ns });
+            let metrics = timing.metrics.into_iter();
+            records.extend(metrics.map(|(metric, value)| Record::Metric { cell, block, metric, value }));
         }
-        Ok(())
-    }
-
-    fn record_metrics(
-        &self,
-        cell: usize,
-        block: u32,
-        bed: &Bed<'_>,
-        specs: &[FileSpec],
-        journal: &mut Journal,
-    ) -> Result<()> {
-        let mut note = |metric, value: Option<u64>| {
-            value.map_or(Ok(()), |value| journal.append(&Record::Metric { cell, block, metric, value }))
-        };
-        let model = known_model(bed.params)?;
-        note(Metric::Upper, specs.last().and_then(|file| model.upper_bytes(bed, file)))?;
-        match model.name() {
-            "copy-up" | "chmod" => note(Metric::ServerRss, bed.view.server_rss_bytes()),
-            "mount" => note(Metric::Tree, Some(bed.layers.tree_bytes)),
-            _ => Ok(()),
-        }
+        Ok(records)
     }
 
     /// Unmounts all; a server that does not end in order fails the cells of its stack.
     fn close_all(&mut self, block: u32, views: &mut Views, journal: &mut Journal) -> Result<()> {
-        for (stack, (view, _)) in views {
-            if let Err(error) = view.close() {
+        for (stack, (view, home)) in views {
+            let guard = self.bench.watchdog.guard(home, Limits::chosen().mount);
+            if let Err(error) = guard.end(view.close()) {
                 let of_stack = |it: &usize| self.cells[*it].cell.stack() == *stack;
                 for cell in (0..self.cells.len()).filter(of_stack).collect::<Vec<_>>() {
                     self.fail(cell, block, &error, journal)?;
@@ -219,4 +246,25 @@ impl Blocks<'_> {
         }
         Ok(())
     }
+}
+
+/// The files that a cell takes.
+fn specs_of<'a>(layers: &'a LayerStack, params: &Params, files: u32) -> &'a [FileSpec] {
+    let specs = layers.files.get(params).map(Vec::as_slice).unwrap_or_default();
+    &specs[..specs.len().min(files as usize)]
+}
+
+/// What is known of a cell besides its samples.
+fn metrics_of<'a>(
+    bed: &'a Bed<'_>,
+    model: &'a dyn Model,
+    specs: &'a [FileSpec],
+) -> impl Iterator<Item = (Metric, u64)> + 'a {
+    let upper = specs.last().and_then(|file| model.upper_bytes(bed, file)).map(|it| (Metric::Upper, it));
+    let other = match model.name() {
+        "copy-up" | "chmod" => bed.view.server_rss_bytes().map(|it| (Metric::ServerRss, it)),
+        "mount" => Some((Metric::Tree, bed.layers.tree_bytes)),
+        _ => None,
+    };
+    upper.into_iter().chain(other)
 }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::cell::{Params, Subject, is_zero};
+use crate::driver::command::Definition;
 use crate::error::{At as _, BenchError, BenchErrorKind, Result};
 use crate::host::HostFacts;
 use crate::matrix::expand::PlannedCell;
@@ -44,6 +45,18 @@ pub struct Header {
     /// The arguments that started the run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
+    /// What it takes to continue the run elsewhere, and to join it with others.
+    #[serde(flatten)]
+    pub origin: Origin,
+}
+
+/// Where the cells of a run come from, and which part of them it has.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Origin {
+    /// Descriptions of the drivers that are commands.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub commands: Vec<Definition>,
 }
 
 impl Header {
@@ -58,6 +71,7 @@ impl Header {
             cuts: Vec::new(),
             goals: None,
             command: Vec::new(),
+            origin: Origin::default(),
         }
     }
 }
@@ -446,6 +460,7 @@ mod tests {
             cuts: vec![],
             goals: None,
             command: vec![],
+            origin: Origin::default(),
         }
     }
 

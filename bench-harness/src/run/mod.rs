@@ -13,6 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::driver::command as described;
 use crate::error::{At as _, BenchError, BenchErrorKind, Exit, Result};
 use crate::host::{HostFacts, steal_ticks, ticks_per_second};
 use crate::matrix::expand::PlannedCell;
@@ -21,7 +22,7 @@ use bench::{Bench, Feasible};
 use block::Blocks;
 use budget::Budget;
 use interrupt::Interrupt;
-use journal::{Ending, Header, Journal, Record, RunRecord, SCHEMA};
+use journal::{Ending, Header, Journal, Origin, Record, RunRecord, SCHEMA};
 use progress::Progress;
 
 /// What to run.
@@ -84,8 +85,10 @@ pub fn start(plan: &Plan, out: &Path, interrupt: &Interrupt) -> Result<Outcome> 
     host.backings = bench.backings.values().map(|it| it.facts.clone()).collect();
     let (cuts, goals) = (plan.cuts.clone(), plan.goals.clone());
     let command = std::env::args().skip(1).collect();
-    let header =
-        Header { schema: SCHEMA, host, blocks_max: plan.blocks_max, cells, skips, cuts, goals, command };
+    let names: Vec<&str> = plan.cells.iter().map(|it| it.cell.driver.as_str()).collect();
+    let origin = Origin { commands: described::definitions_of(&names) };
+    let blocks_max = plan.blocks_max;
+    let header = Header { schema: SCHEMA, host, blocks_max, cells, skips, cuts, goals, command, origin };
     let journal = Journal::create(out, &header)?;
     let budget = Budget::new(deadline, plan.blocks_max);
     let (failed, check_all) = (BTreeSet::new(), plan.check_all);
@@ -102,6 +105,11 @@ pub fn resume(out: &Path, scratch: &Path, budget: Duration, interrupt: &Interrup
     let deadline = Instant::now() + budget.mul_f64(1.0 - CLOSING);
     let record = RunRecord::load(out)?;
     let (header, done) = (record.header.clone(), record.n_complete());
+    for definition in &header.origin.commands {
+        let config =
+            |what| BenchError::new("describe driver", &definition.name, BenchErrorKind::Config(what));
+        described::register(definition).map_err(config)?;
+    }
     let progress = Progress::start(header.cells.len(), deadline);
     let bench = Bench::open(&header.cells, scratch)?;
     let journal = Journal::reopen(out)?;

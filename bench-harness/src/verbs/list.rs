@@ -1,6 +1,7 @@
 //! `list`: drivers, models and the number of cells of a matrix.
 
 use clap::Args;
+use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use super::matrix::{MatrixArgs, planned};
@@ -15,6 +16,10 @@ pub struct ListArgs {
     /// What to list.
     #[command(flatten)]
     pub matrix: MatrixArgs,
+
+    /// Every driver with every option set, whatever the matrix has.
+    #[arg(long)]
+    pub all: bool,
 
     /// As JSON.
     #[arg(long)]
@@ -32,6 +37,7 @@ struct Listing {
 struct ListedDriver {
     name: String,
     options: String,
+    version: Option<String>,
     available: bool,
     reason: Option<String>,
 }
@@ -46,10 +52,13 @@ pub fn list(args: &ListArgs) -> Result<Exit> {
     sandbox::enter()?;
     let scratch = backing::scratch(&args.matrix.backing)?;
     let wanted = |it: &Subject| args.matrix.drivers.is_empty() || args.matrix.drivers.contains(&it.driver);
+    let subjects = if args.all { every_subject() } else { subjects(&matrix) };
     let mut drivers = Vec::new();
-    for Subject { driver: name, options } in subjects(&matrix).into_iter().filter(wanted) {
-        let tried = driver::probe(run::bench::known(&name)?, &options, scratch.path());
-        drivers.push(ListedDriver { name, options, available: tried.is_ok(), reason: tried.err() });
+    for Subject { driver: name, options } in subjects.into_iter().filter(wanted) {
+        let known = run::bench::known(&name)?;
+        let tried = driver::probe(known, &options, scratch.path());
+        let (version, available) = (known.version(), tried.is_ok());
+        drivers.push(ListedDriver { name, options, version, available, reason: tried.err() });
     }
     let listing = Listing { drivers, models: model::names(), cells: cells.len() };
     if args.json {
@@ -57,11 +66,40 @@ pub fn list(args: &ListArgs) -> Result<Exit> {
         println!("{}", text.at("write", "list")?);
         return Ok(Exit::Success);
     }
-    for it in &listing.drivers {
-        let state = it.reason.as_deref().unwrap_or("available");
-        println!("{:<16} {:<12} {state}", it.name, it.options);
-    }
-    println!("models: {}", listing.models.join(", "));
+    println!("{}", driver_table(&listing.drivers));
+    println!("{}", model_table());
     println!("matrix {}: {} cells. {}", matrix.name, listing.cells, matrix.about);
     Ok(Exit::Success)
+}
+
+fn every_subject() -> Vec<Subject> {
+    let of_driver = |name: &'static str| {
+        let sets = driver::options_of(name).unwrap_or_default().iter();
+        sets.map(move |set| Subject { driver: name.to_owned(), options: (*set).to_owned() })
+    };
+    driver::names().into_iter().flat_map(of_driver).collect()
+}
+
+fn driver_table(drivers: &[ListedDriver]) -> Table {
+    let mut table = table(&["driver", "options", "version", "here"]);
+    for it in drivers {
+        let version = it.version.as_deref().unwrap_or_default();
+        table.add_row([&it.name, &it.options, version, it.reason.as_deref().unwrap_or("available")]);
+    }
+    table
+}
+
+fn model_table() -> Table {
+    let mut table = table(&["model", "what is timed"]);
+    for name in model::names() {
+        table.add_row([name, model::by_name(name).map(|it| it.about()).unwrap_or_default()]);
+    }
+    table
+}
+
+fn table(heads: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(heads.iter().copied());
+    table.set_content_arrangement(ContentArrangement::Dynamic);
+    table
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::driver::command::{self, Definition};
 use crate::error::{BenchError, BenchErrorKind, Result};
 use crate::matrix::Matrix;
 use crate::matrix::expand::{PlannedCell, cells};
@@ -17,6 +18,10 @@ pub struct MatrixArgs {
     #[arg(long, value_name = "NAME|FILE", default_value = "default")]
     pub matrix: String,
 
+    /// A file that describes more drivers, as docs/ADD_A_DRIVER.md says; all of them are measured too.
+    #[arg(long = "drivers", value_name = "FILE")]
+    pub described: Option<PathBuf>,
+
     /// Only this driver; may be given several times.
     #[arg(long = "driver", value_name = "NAME", value_delimiter = ',')]
     pub drivers: Vec<String>,
@@ -26,13 +31,29 @@ pub struct MatrixArgs {
     pub backing: PathBuf,
 }
 
+/// Makes `definitions` drivers of this process.
+///
+/// # Errors
+///
+/// `Config`: one of them has the name of another driver.
+pub fn register(definitions: &[Definition]) -> Result<()> {
+    definitions.iter().try_for_each(|it| {
+        let config = |what| BenchError::new("describe driver", &it.name, BenchErrorKind::Config(what));
+        command::register(it).map_err(config)
+    })
+}
+
 /// The matrix and its cells, less the drivers that are not wanted.
 ///
 /// # Errors
 ///
 /// `Config`: no such matrix, or a driver that is not in it.
 pub fn planned(args: &MatrixArgs, budget: Option<Duration>) -> Result<(Matrix, Vec<PlannedCell>)> {
-    let matrix = Matrix::load(&args.matrix)?;
+    let described = args.described.as_deref().map_or(Ok(Vec::new()), command::load)?;
+    register(&described)?;
+    let mut matrix = Matrix::load(&args.matrix)?;
+    register(&matrix.command)?;
+    matrix.add_rows(&described);
     for name in &args.drivers {
         let config = |message| Err(BenchError::new("choose driver", name, BenchErrorKind::Config(message)));
         if driver::by_name(name).is_none() {

@@ -1,5 +1,6 @@
 //! The verbs of the command line: one file each, with its arguments.
 
+pub mod limits;
 pub mod list;
 pub mod matrix;
 pub mod overhead;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::limits::LimitArgs;
 use super::matrix::{MatrixArgs, planned};
 use crate::error::{Exit, Result};
 use crate::matrix::expand::cuts;
@@ -38,6 +39,9 @@ pub struct RunArgs {
     #[arg(long, requires = "out", conflicts_with_all = ["seed", "drivers", "label"])]
     pub resume: bool,
 
+    #[command(flatten)]
+    limits: LimitArgs,
+
     /// Name of this machine in titles; its hostname without it.
     #[arg(long, value_name = "NAME")]
     pub label: Option<String>,
@@ -57,6 +61,7 @@ fn parse_budget(text: &str) -> Result<Duration, String> {
 ///
 /// A wrong matrix, nothing that can run here, or results that cannot be written.
 pub fn run(args: &RunArgs) -> Result<Exit> {
+    args.limits.choose();
     let (matrix, cells) = planned(&args.matrix, args.budget)?;
     let versus = versus::chosen(args.versus.as_deref(), cells.iter().map(|it| it.cell.subject()).collect())?;
     let interrupt = Interrupt::install()?;

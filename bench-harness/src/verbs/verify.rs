@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::limits::LimitArgs;
 use super::matrix::{MatrixArgs, planned};
 use super::run::seed_from_clock;
 use crate::cell::Subject;
@@ -19,6 +20,9 @@ pub struct VerifyArgs {
     /// What to verify.
     #[command(flatten)]
     pub matrix: MatrixArgs,
+
+    #[command(flatten)]
+    limits: LimitArgs,
 }
 
 /// Does every cell once, and prints what came of it.
@@ -27,6 +31,7 @@ pub struct VerifyArgs {
 ///
 /// A wrong matrix, or nothing that can run here.
 pub fn verify(args: &VerifyArgs) -> Result<Exit> {
+    args.limits.choose();
     let (matrix, mut cells) = planned(&args.matrix, None)?;
     let interrupt = Interrupt::install()?;
     sandbox::enter()?;

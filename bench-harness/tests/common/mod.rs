@@ -10,3 +10,14 @@ pub fn is_root() -> bool {
     println!("skipped: needs root");
     false
 }
+
+/// Whether `name` is on PATH; says so when it is not.
+#[allow(dead_code)] // Reason: not every test that shares this file asks for programs.
+pub fn has_program(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|it| it.join(name).is_file());
+    if !found {
+        println!("skipped: needs {name}");
+    }
+    found
+}

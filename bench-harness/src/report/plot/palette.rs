@@ -78,6 +78,8 @@ const DASH_DOT: &[f64] = &[8.0, 3.0, 2.0, 3.0];
 pub fn look(subject: &Subject) -> Look {
     let (color, marker, dash) = match (subject.driver.as_str(), subject.options.as_str()) {
         ("plain", _) => (BLACK, Marker::Circle, SOLID),
+        ("volume", _) => (BLACK, Marker::Diamond, DOTTED),
+        ("btrfs", _) => (GREY, Marker::Up, DASH_DOT),
         ("vfs", _) => (GREY, Marker::Square, DASHED),
         ("reflink", _) => (GREY, Marker::Diamond, DOTTED),
         ("overlayfs", "default") => (BLUE, Marker::Square, SOLID),
