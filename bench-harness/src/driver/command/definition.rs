@@ -201,7 +201,7 @@ options = { fast = ["-o", "fast"] }
             ("\"my-union\"\nversion", "\"my union\"\nversion", &["line 2", "\"my union\" is no name"]),
             ("[\"fusermount3\", \"-u\", \"{target}\"]", "[\"\"]", &["line 2", "unmount of", "no program"]),
             ("fast = [\"-o\", \"fast\"]", "default = []", &["line 2", "\"default\" of"]),
-            ("unmount =", "umount =", &["line 5", "unknown key \"umount\"", "did you mean \"unmount\"?"]),
+            ("unmount =", "unmont =", &["line 5", "unknown key \"unmont\"", "did you mean \"unmount\"?"]),
             ("options = {", "layer_argument = [\"{layer}\"]\noptions = {", &["line 2", "or neither"]),
             ("options = {", "foreground = true\nserver = false\noptions = {", &["line 2", "no server"]),
             ("options = {", "lower = \"{layr}\"\noptions = {", &["line 6", "did you mean \"layer\"?"]),
