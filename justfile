@@ -100,6 +100,10 @@ bench matrix="default" *args:
     cargo build --release --package aufs-cli --package bench-harness
     AUFS_BIN="{{target}}/release/aufs" "{{target}}/release/aufs-bench" run --matrix "{{matrix}}" {{args}}
 
+# Tell whether this tree's FUSE server is slower than that of BASE (without it, where HEAD left main); exits 0 pass, 1 slower, 3 undecided.
+gate base="" *args:
+    @tools/gate.sh "{{target}}" "{{base}}" {{args}}
+
 # Install fuse-overlayfs 2 from crates.io where `bench peers` finds it; run as a program only, for it is GPL.
 peers:
     test -x "{{target}}/tools/bin/fuse-overlayfs" || cargo install --quiet --locked --version "^2" --root "{{target}}/tools" fuse-overlayfs >&2

@@ -7,8 +7,9 @@ use crate::verbs;
 
 /// Measure storage drivers against each other: what a write layer costs.
 ///
-/// Exit codes: 0 done, 1 failed, 2 wrong command line or matrix, 4 nothing can
-/// run here, 5 a sample failed or its result was wrong, 130 interrupted.
+/// Exit codes: 0 done or pass, 1 failed or regression, 2 wrong command line or matrix,
+/// 3 inconclusive, 4 nothing can run here, 5 a sample failed or its result was wrong,
+/// 130 interrupted.
 #[derive(Debug, Parser)]
 #[command(name = "aufs-bench", version)]
 pub struct Cli {
@@ -28,6 +29,8 @@ pub enum Verb {
     Report(verbs::report::ReportArgs),
     /// Measure nothing, but do every cell once and check its result.
     Verify(verbs::verify::VerifyArgs),
+    /// Tell whether one driver, option set or binary is slower than another.
+    Gate(Box<verbs::gate::GateArgs>),
     /// Copy a run to reports/, with hostname and absolute paths replaced by labels.
     Keep(keep::KeepArgs),
     /// Say what the harness itself costs, beside a program that does the reference operation; see `just overhead`.

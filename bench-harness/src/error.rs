@@ -14,6 +14,8 @@ pub enum Exit {
     Failure = 1,
     /// The command line or the matrix file is wrong (as clap exits).
     Usage = 2,
+    /// The samples do not decide: neither a regression nor its absence is shown.
+    Inconclusive = 3,
     /// This host can run none of the wanted drivers.
     Refused = 4,
     /// A sample failed, or its result was not what it must be.

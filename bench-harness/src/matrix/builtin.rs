@@ -4,6 +4,7 @@
 const ALL: &[(&str, &str)] = &[
     ("default", include_str!("../../matrices/default.toml")),
     ("full", include_str!("../../matrices/full.toml")),
+    ("gate", include_str!("../../matrices/gate.toml")),
     ("operations", include_str!("../../matrices/operations.toml")),
     ("peers", include_str!("../../matrices/peers.toml")),
     ("quick", include_str!("../../matrices/quick.toml")),

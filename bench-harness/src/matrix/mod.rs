@@ -14,6 +14,7 @@ use serde::Deserialize;
 use crate::cell::Cache;
 use crate::driver::command::Definition;
 use crate::error::{At as _, BenchError, BenchErrorKind, Result};
+use crate::gate::settings::Settings;
 use crate::size::{parse_bytes, parse_seconds};
 use crate::{backing, driver, goals, model, suggest};
 
@@ -40,6 +41,9 @@ pub struct Matrix {
     /// Drivers that this matrix describes; those that no row names are measured with all their option sets.
     #[serde(default)]
     pub command: Vec<Definition>,
+    /// The rules of a gate with this matrix, where they are not the default.
+    #[serde(default)]
+    pub gate: Option<Settings>,
     /// Who is measured.
     #[serde(default)]
     pub driver: Vec<DriverRow>,

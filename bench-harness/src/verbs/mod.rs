@@ -1,5 +1,6 @@
 //! The verbs of the command line: one file each, with its arguments.
 
+pub mod gate;
 pub mod limits;
 pub mod list;
 pub mod matrix;
@@ -23,6 +24,7 @@ pub fn execute(verb: &Verb) -> Result<Exit> {
         Verb::Run(args) => run::run(args),
         Verb::Report(args) => report::report(args),
         Verb::Verify(args) => verify::verify(args),
+        Verb::Gate(args) => gate::gate(args),
         Verb::Keep(args) => keep::keep(args),
         Verb::Overhead(args) => overhead::overhead(args),
     }

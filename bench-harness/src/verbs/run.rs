@@ -51,7 +51,12 @@ pub struct RunArgs {
     pub versus: Option<String>,
 }
 
-fn parse_budget(text: &str) -> Result<Duration, String> {
+/// Reads a time such as `90s`.
+///
+/// # Errors
+///
+/// The text is no time above zero.
+pub fn parse_budget(text: &str) -> Result<Duration, String> {
     parse_seconds(text).map(Duration::from_secs_f64)
 }
 
@@ -67,7 +72,7 @@ pub fn run(args: &RunArgs) -> Result<Exit> {
     let interrupt = Interrupt::install()?;
     sandbox::enter()?;
     let budget = args.budget.unwrap_or(Duration::from_secs_f64(matrix.budget));
-    let out = args.out.clone().unwrap_or_else(default_out);
+    let out = args.out.clone().unwrap_or_else(|| default_out(""));
     let outcome = if args.resume {
         run::resume(&out, &args.matrix.backing, budget, &interrupt)?
     } else {
@@ -115,11 +120,11 @@ fn tell(outcome: &Outcome) {
     eprintln!("{} blocks of {} cells ({why})", record.n_complete(), record.header.cells.len());
 }
 
-/// `target/bench/DATE-REV`, with a number when that exists.
-fn default_out() -> PathBuf {
+/// `target/bench/DATE-REV`, with `prefix` before the date.
+pub fn default_out(prefix: &str) -> PathBuf {
     let date = jiff::Zoned::now().strftime("%Y-%m-%dT%H%M%S").to_string();
     let rev = host::git_rev().unwrap_or_else(|| "norev".to_owned());
-    Path::new("target/bench").join(format!("{date}-{rev}"))
+    Path::new("target/bench").join(format!("{prefix}{date}-{rev}"))
 }
 
 /// A seed that is written down with what is drawn from it.
