@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use common::is_root;
 
-/// An image of ext4, where overlayfs syncs each copy unless it is volatile: a ratio far above any noise.
+/// An image of ext4, where overlayfs syncs each copy unless it is volatile: a ratio far above any noise. The look is so
+/// strict that no run of these tests will see a false alarm.
 const MATRIX: &str = r#"
 name = "tiny"
 budget = "60s"
@@ -21,7 +22,7 @@ backing = ["loop:ext4"]
 
 [gate]
 pairs = 2
-looks = ["8:0.01"]
+looks = ["14:0.0002"]
 
 [[driver]]
 name = "overlayfs"
@@ -107,6 +108,7 @@ fn mistakes_have_their_line_and_never_the_code_of_a_regression() {
         (base, &["--looks", "3"], 2, "not a look"),
         (base, &["--limit", "10"], 2, "not a percentage"),
         (base, &["--inject", "10%@["], 2, "no glob"),
+        (base, &["--inject", "10%@creat*"], 2, "hits no cell"),
         (base, &["--matrix", "none.toml"], 2, "none.toml"),
         (fuse, &[], 4, "/nowhere/aufs: No such file"),
     ] {
@@ -139,7 +141,7 @@ fn root_a_slow_down_fails_and_its_reverse_passes() {
     let text = said(&output);
     assert_eq!(output.status.code(), Some(1), "{text}");
     let annotation = "::error title=gate%3A copy-up-4K-2-fresh-loop%3Aext4::slower: ";
-    for expected in ["SLOWER", "FAIL: slower by more than 3%, after 8 blocks: copy-up-4K-2", annotation] {
+    for expected in ["SLOWER", "FAIL: slower by more than 3%, after 14 blocks: copy-up-4K-2", annotation] {
         assert!(text.contains(expected), "lacks {expected}: {text}");
     }
     place.assert_left_clean();
@@ -156,9 +158,9 @@ fn root_a_slow_down_fails_and_its_reverse_passes() {
     let page = place.read("out/gate.html");
     assert!(page.contains("<svg") && !page.contains("src=") && !page.contains("href=\"http"), "one file");
 
-    // Eight blocks of two cells and two pairs; both orders occur.
+    // Fourteen blocks of two cells and two pairs; both orders occur.
     let pairs = place.read("out/pairs.jsonl");
-    assert_eq!(pairs.matches("\"type\":\"pair\"").count(), 8 * 2 * 2);
+    assert_eq!(pairs.matches("\"type\":\"pair\"").count(), 14 * 2 * 2);
     assert!(pairs.contains("\"first\":\"base\"") && pairs.contains("\"first\":\"head\""));
 
     // The verdict follows from the pairs, and from no others.
@@ -194,7 +196,7 @@ fn root_a_slow_down_made_on_purpose_is_found_confirmed_and_told() {
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("slowed down on purpose: 900%@lookup-*"), "{text}");
     assert!(text.contains("confirmation after 40 blocks"), "{text}");
-    assert!(text.contains("3%, after 8 blocks: lookup-4K-2-fresh-tmpfs\n"), "only that cell: {text}");
+    assert!(text.contains("3%, after 14 blocks: lookup-4K-2-fresh-tmpfs\n"), "only that cell: {text}");
     place.assert_left_clean();
 }
 
@@ -205,7 +207,7 @@ fn root_undecided_is_three_or_a_warning() {
     }
     let place = Place::new(&MATRIX.replace("loop:ext4", "tmpfs"));
     let same = "driver=overlayfs";
-    // No noise is so small that eight blocks clear a limit just above the margin.
+    // No noise is so small that fourteen blocks clear a limit just above the margin.
     let narrow = ["--margin", "0.001%", "--limit", "0.002%"];
     let strict = place.gate(same, same, &narrow).env("GITHUB_ACTIONS", "true").output().unwrap();
     assert_eq!(strict.status.code(), Some(3), "{}", said(&strict));
@@ -273,4 +275,34 @@ fn root_an_interrupted_gate_keeps_its_pairs() {
     );
     let again = place.bench(&["report", "out"]).output().unwrap();
     assert_eq!(again.status.code(), Some(130), "{}", said(&again));
+}
+
+#[test]
+fn root_live_trials_are_counted() {
+    if !is_root() {
+        return;
+    }
+    let place = Place::new(&MATRIX.replace("loop:ext4", "tmpfs"));
+    let tally = "{\"schema\":1,\"started_at\":\"\",\"label\":\"\",\"kernel\":\"\",\"arm\":\"\",\"matrix\":\"\",\"seed\":1,\
+                 \"inject\":null,\"ending\":\"pass\",\"blocks\":20,\"samples\":20,\"elapsed_ms\":1}\n";
+    fs::write(place.path("tally"), tally).unwrap();
+    let mut command =
+        place.bench(&["selftest", "--live", "1", "--base", "driver=overlayfs", "--matrix", "m.toml"]);
+    // Far above any noise.
+    command.args([
+        "--inject",
+        "900%@lookup-*",
+        "--tally",
+        "tally",
+        "--backing",
+        "scratch",
+        "--looks",
+        "14:0.0002",
+    ]);
+    let output = command.output().unwrap();
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.contains("same: 0/2 false alarms") && text.contains("slowed down: 1/1 found"), "{text}");
+    assert_eq!(place.read("tally").lines().count(), 3);
+    place.assert_left_clean();
 }

@@ -19,3 +19,4 @@ pub mod live;
 pub mod record;
 pub mod report;
 pub mod settings;
+pub mod tally;

@@ -11,6 +11,7 @@ use glob::Pattern;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::run::{default_out, parse_budget, seed_from_clock};
+use super::trials::{self, TrialArgs};
 use crate::cell::Params;
 use crate::error::{At as _, BenchError, BenchErrorKind, Exit, Result};
 use crate::gate::arm::ArmSpec;
@@ -43,6 +44,8 @@ pub struct GateArgs {
 pub enum GateVerb {
     /// Judge the pairs of a gate again, and write its reports anew.
     Report(GateReportArgs),
+    /// Test the gate where the answer is known.
+    Selftest(Box<TrialArgs>),
 }
 
 /// Arguments of `gate report`.
@@ -145,6 +148,7 @@ fn parse_glob(text: &str) -> Result<Pattern, String> {
 pub fn gate(args: &GateArgs) -> Result<Exit> {
     let done = match &args.verb {
         Some(GateVerb::Report(args)) => judge_again(args),
+        Some(GateVerb::Selftest(args)) => trials::live(args, args.live.unwrap_or(1)),
         None => gate_live(&args.live),
     };
     done.map_err(not_a_regression)
@@ -190,7 +194,11 @@ fn gate_live(args: &LiveArgs) -> Result<Exit> {
 }
 
 /// The plan of `how` for two arms.
-fn plan(how: &HowArgs, base: ArmSpec, head: ArmSpec) -> Result<Plan> {
+///
+/// # Errors
+///
+/// A wrong matrix, or a glob without a cell.
+pub fn plan(how: &HowArgs, base: ArmSpec, head: ArmSpec) -> Result<Plan> {
     let matrix = load(&how.matrix)?;
     let given = Settings {
         margin: how.margin,
@@ -240,7 +248,11 @@ fn chosen(matrix: &Matrix, globs: &[Pattern]) -> Result<Vec<Params>> {
 const CLOCKS: &[&str] = &["null", "reference"];
 
 /// Gates with progress on stderr.
-fn measure(plan: &Plan, out: &Path, interrupt: &Interrupt) -> Result<GateRecord> {
+///
+/// # Errors
+///
+/// As [`live::run`].
+pub fn measure(plan: &Plan, out: &Path, interrupt: &Interrupt) -> Result<GateRecord> {
     let bar = std::io::stderr().is_terminal().then(|| {
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(4));
         // No ticker thread: it would wake up inside timed regions.

@@ -7,6 +7,7 @@ pub mod matrix;
 pub mod overhead;
 pub mod report;
 pub mod run;
+pub mod trials;
 pub mod verify;
 
 use crate::cli::Verb;

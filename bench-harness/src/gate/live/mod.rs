@@ -155,6 +155,10 @@ fn gated(plan: &Plan) -> Result<(Vec<GateCell>, Vec<Skipped>)> {
             None => cells.push(GateCell { name, params: params.clone() }),
         }
     }
+    if let Some(inject) = plan.inject.as_ref().filter(|it| !cells.iter().any(|cell| it.hits(&cell.name))) {
+        let kind = BenchErrorKind::Config(format!("{inject} hits no cell"));
+        return Err(BenchError::new("slow down", &plan.matrix, kind));
+    }
     if cells.is_empty() {
         let reasons: Vec<String> = skips.iter().map(|it| format!("{}: {}", it.name, it.reason)).collect();
         let kind = BenchErrorKind::Refused(format!("no cell is left; {}", reasons.join("; ")));

@@ -1,0 +1,84 @@
+//! `gate selftest --live N`: gates of a program against itself on real mounts, counted in a tally.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::gate::{HowArgs, measure, plan};
+use super::run::{default_out, seed_from_clock};
+use crate::error::{BenchError, BenchErrorKind, Exit, Result};
+use crate::gate::arm::ArmSpec;
+use crate::gate::inject::Inject;
+use crate::gate::record::Ending;
+use crate::gate::report::{self, OnInconclusive, Summary};
+use crate::gate::tally::{self, Trial};
+use crate::run::interrupt::Interrupt;
+use crate::sandbox;
+
+/// Arguments of `gate selftest --live`.
+#[derive(Debug, Clone, Args)]
+pub struct TrialArgs {
+    /// Gate a program against itself on real mounts, N times as it is and N times with head slowed down, and
+    /// test nothing else.
+    #[arg(long, value_name = "N")]
+    pub live: Option<u32>,
+
+    /// With --live: what is compared with itself; driver=NAME[,options=SET][,bin=PATH].
+    #[arg(long, value_name = "ARM", default_value = "driver=aufs-fuse", value_parser = ArmSpec::parse)]
+    pub base: ArmSpec,
+
+    /// With --live: how much head is slowed down, and in which cells.
+    #[arg(long, value_name = "SHARE@GLOB", default_value = "10%@copy-up-4K-8-fresh-tmpfs", value_parser = Inject::parse)]
+    pub inject: Inject,
+
+    /// With --live: the file to which each gate adds a line, and whose lines are all counted.
+    #[arg(long, value_name = "FILE", default_value = "target/bench/gate-tally.jsonl")]
+    pub tally: PathBuf,
+
+    /// Where, and by which rules.
+    #[command(flatten)]
+    pub how: HowArgs,
+}
+
+/// Does `count` trials of each kind, one of each in turn, and prints the tally.
+///
+/// A false alarm, or a slow-down that passes, is a failure.
+///
+/// # Errors
+///
+/// A wrong command line, an arm that cannot run here, or a tally that cannot be written.
+pub fn live(args: &TrialArgs, count: u32) -> Result<Exit> {
+    // Read first: a damaged tally should not cost the trials.
+    tally::load(&args.tally)?;
+    let interrupt = Interrupt::install()?;
+    sandbox::enter()?;
+    let out = default_out("gate-trials-");
+    let mut exit = Exit::Success;
+    for number in 0..count {
+        for inject in [None, Some(&args.inject)] {
+            let kind = if inject.is_some() { "slowed-down" } else { "same" };
+            eprintln!("trial {} of {count}, {kind}", number + 1);
+            let plan = plan(&args.how, args.base.clone(), args.base.clone())?;
+            let plan = crate::gate::live::Plan { seed: seed_from_clock(), inject: inject.cloned(), ..plan };
+            let dir = out.join(format!("{}-{kind}", number + 1));
+            let record = measure(&plan, &dir, &interrupt)?;
+            let summary = Summary::of(&record, OnInconclusive::Fail);
+            report::write(&summary, &dir)?;
+            println!("{kind}: {}: {} ({})", summary.verdict(), summary.sentence(), dir.display());
+            match record.ending {
+                Some(Ending::Interrupted) | None => return Ok(Exit::Interrupted),
+                Some(Ending::Error) => exit = Exit::Incorrect,
+                Some(_) => {}
+            }
+            let trial = Trial::of(&record).ok_or_else(|| {
+                BenchError::new("count", &dir, BenchErrorKind::Journal("the gate has no end".to_owned()))
+            })?;
+            if trial.is_wrong() && exit == Exit::Success {
+                exit = Exit::Failure;
+            }
+            tally::append(&args.tally, &trial)?;
+        }
+    }
+    println!("{}:\n{}", args.tally.display(), tally::text(&tally::load(&args.tally)?));
+    Ok(exit)
+}
