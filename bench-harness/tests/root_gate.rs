@@ -219,6 +219,10 @@ fn root_undecided_is_three_or_a_warning() {
     let lenient = lenient.args(["--on-inconclusive", "warn"]).env("GITHUB_ACTIONS", "true").output().unwrap();
     assert_eq!(lenient.status.code(), Some(0), "{}", said(&lenient));
     assert!(said(&lenient).contains("::warning title=gate"), "{}", said(&lenient));
+    fs::remove_dir_all(place.path("out")).unwrap();
+    let late = place.gate(same, same, &["--looks", "400:0.01", "--budget", "1s"]).output().unwrap();
+    assert_eq!(late.status.code(), Some(3), "{}", said(&late));
+    assert!(said(&late).contains("the budget ended after"), "{}", said(&late));
     place.assert_left_clean();
 }
 
