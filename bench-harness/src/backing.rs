@@ -9,7 +9,7 @@ use nix::mount::MsFlags;
 use crate::driver::Branch;
 use crate::driver::View;
 use crate::error::{At as _, BenchError, BenchErrorKind, Result};
-use crate::host::{BackingFacts, filesystem_of};
+use crate::host::{BackingFacts, filesystem_hash, filesystem_of};
 
 /// The words a matrix may use.
 pub const NAMES: &[&str] = &["dir", "tmpfs", "loop:ext4", "loop:xfs", "loop:btrfs"];
@@ -53,7 +53,8 @@ impl Backing {
         if keeps_inodes {
             options.push_str(" (no journal)");
         }
-        let facts = BackingFacts { name: name.to_owned(), fs_type, options, path: dir.clone() };
+        let fs_hash = view.is_none().then(|| filesystem_hash(&dir)).flatten();
+        let facts = BackingFacts { name: name.to_owned(), fs_type, options, path: dir.clone(), fs_hash };
         Ok(Self { facts, dir, keeps_inodes, is_image: is_image(name), _view: view })
     }
 
@@ -123,14 +124,23 @@ fn has_no_journal(dir: &Path) -> bool {
     task.is_ok_and(|it| it.trim().parse::<u32>().is_err())
 }
 
+/// Bytes that are free on the file system of `dir`.
+///
+/// # Errors
+///
+/// What `statvfs(3)` reports.
+pub fn free_bytes(dir: &Path) -> Result<u64> {
+    let stat = rustix::fs::statvfs(dir).at("stat file system of", dir)?;
+    Ok(stat.f_bavail * stat.f_frsize)
+}
+
 /// Refuses a file system that has not `bytes` free.
 ///
 /// # Errors
 ///
 /// `Refused`, with both numbers and what would help.
 pub fn check_room(dir: &Path, bytes: u64) -> Result<()> {
-    let stat = rustix::fs::statvfs(dir).at("stat file system of", dir)?;
-    let free = stat.f_bavail * stat.f_frsize;
+    let free = free_bytes(dir)?;
     if free < bytes {
         let human = crate::size::human_bytes;
         let (wants, has) = (human(bytes as f64), human(free as f64));

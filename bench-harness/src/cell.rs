@@ -2,13 +2,14 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::is_yardstick;
 use crate::size::{human_bytes, short_bytes};
 
 /// What is known to the kernel's caches when a sample starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Cache {
     /// A new mount: names are looked up for the first time, file data is in the page cache.
@@ -28,7 +29,7 @@ impl Cache {
 }
 
 /// The parameters that a file set is built from; equal for all drivers.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct Params {
     /// What is done: `copy-up`, `lookup`, …
     pub model: String,
@@ -58,7 +59,7 @@ pub fn is_zero(number: &u32) -> bool {
 }
 
 /// One thing to measure.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct Cell {
     /// The driver's name.
     pub driver: String,
@@ -70,7 +71,7 @@ pub struct Cell {
 }
 
 /// A driver with one of its option sets.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct Subject {
     /// The driver's name.
     pub driver: String,

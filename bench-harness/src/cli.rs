@@ -31,6 +31,10 @@ pub enum Verb {
     Verify(verbs::verify::VerifyArgs),
     /// Tell whether one driver, option set or binary is slower than another.
     Gate(Box<verbs::gate::GateArgs>),
+    /// Print the JSON schema of a file that the bench reads or writes.
+    Schema(verbs::schema::SchemaArgs),
+    /// Look at this machine, change nothing, and say what would disturb a measurement.
+    Doctor(verbs::doctor::DoctorArgs),
     /// Copy a run to reports/, with hostname and absolute paths replaced by labels.
     Keep(keep::KeepArgs),
     /// Say what the harness itself costs, beside a program that does the reference operation; see `just overhead`.

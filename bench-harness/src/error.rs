@@ -65,6 +65,9 @@ pub enum BenchErrorKind {
     /// The driver's result is not what it must be.
     #[error("{0}")]
     Incorrect(String),
+    /// The disk has no room for what was to be written.
+    #[error("{0}")]
+    Full(String),
     /// A recorded run cannot be read.
     #[error("{0}")]
     Journal(String),
@@ -109,13 +112,23 @@ impl BenchError {
         match self.kind {
             BenchErrorKind::Config(_) => Exit::Usage,
             BenchErrorKind::Refused(_) => Exit::Refused,
-            BenchErrorKind::Incorrect(_) | BenchErrorKind::TimedOut(_) => Exit::Incorrect,
+            BenchErrorKind::Incorrect(_) | BenchErrorKind::TimedOut(_) | BenchErrorKind::Full(_) => {
+                Exit::Incorrect
+            }
             BenchErrorKind::Interrupted => Exit::Interrupted,
             BenchErrorKind::Io(_)
             | BenchErrorKind::Tool(_)
             | BenchErrorKind::Journal(_)
             | BenchErrorKind::Plot(_) => Exit::Failure,
         }
+    }
+
+    /// Whether a file system or a quota has no room left.
+    pub fn is_full(&self) -> bool {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        let full = |error: &io::Error| matches!(error.kind(), StorageFull | QuotaExceeded);
+        matches!(&self.kind, BenchErrorKind::Full(_))
+            || matches!(&self.kind, BenchErrorKind::Io(it) if full(it))
     }
 
     /// The error and its causes on one line.

@@ -7,12 +7,14 @@ use std::process::Command;
 use std::time::Instant;
 
 use procfs::{Current as _, CurrentSI as _};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::environment::{Environment, module_parameters, read_line};
 use crate::error::{At as _, BenchError, BenchErrorKind, Result};
 
 /// What was true of the host when the run started.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HostFacts {
     /// Name shown in titles.
     pub label: String,
@@ -46,10 +48,13 @@ pub struct HostFacts {
     pub seed: u64,
     /// Name of the matrix.
     pub matrix: String,
+    /// What else decides how fast and how steady the machine is.
+    #[serde(default)]
+    pub environment: Environment,
 }
 
 /// A file system that carries layers and branches.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BackingFacts {
     /// The name in the matrix: `dir`, `tmpfs`, `loop:xfs`.
     pub name: String,
@@ -59,6 +64,9 @@ pub struct BackingFacts {
     pub options: String,
     /// The directory that the bench writes to.
     pub path: PathBuf,
+    /// Part of a hash of the file system's identity, for one that the run did not make itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fs_hash: Option<String>,
 }
 
 impl BackingFacts {
@@ -85,9 +93,9 @@ impl HostFacts {
             cpu: model,
             cpus: cpu.num_cores(),
             memory_bytes: memory.mem_total,
-            governor: read_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+            governor: read_line(Path::new("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
             backings: Vec::new(),
-            overlay_parameters: overlay_parameters(),
+            overlay_parameters: module_parameters(Path::new("/"), "overlay"),
             peers: crate::driver::versions(),
             git_rev: git_rev(),
             started_at: jiff::Timestamp::now().to_string(),
@@ -96,17 +104,13 @@ impl HostFacts {
             root: nix::unistd::geteuid().is_root() && !crate::sandbox::in_user_namespace(),
             seed,
             matrix: matrix.to_owned(),
+            environment: Environment::read(Path::new("/")),
         })
     }
 }
 
 fn proc_error(error: procfs::ProcError) -> BenchError {
     BenchError::new("read", "/proc", BenchErrorKind::Refused(error.to_string()))
-}
-
-/// The text of `path` without the end of its last line; `None` where it cannot be read.
-pub fn read_line(path: impl AsRef<Path>) -> Option<String> {
-    Some(fs::read_to_string(path).ok()?.trim_end().to_owned())
 }
 
 /// Whether the running kernel offers the file system `name` now, or after loading its module.
@@ -156,12 +160,12 @@ pub fn filesystem_of(path: &Path) -> Result<(String, String)> {
     Ok((best.fs_type, options.join(",")))
 }
 
-fn overlay_parameters() -> BTreeMap<String, String> {
-    let Ok(entries) = fs::read_dir("/sys/module/overlay/parameters") else { return BTreeMap::new() };
-    let named = |entry: fs::DirEntry| {
-        Some((entry.file_name().to_string_lossy().into_owned(), read_line(entry.path())?))
-    };
-    entries.flatten().filter_map(named).collect()
+/// Sixteen hex digits that tell file systems apart without telling their UUID; `None` where the kernel gives no identity.
+pub fn filesystem_hash(dir: &Path) -> Option<String> {
+    use sha2::{Digest as _, Sha256};
+    let id = rustix::fs::statvfs(dir).ok()?.f_fsid;
+    let digest = Sha256::digest(id.to_le_bytes());
+    (id != 0).then(|| digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// The program `name` on PATH.
@@ -195,6 +199,13 @@ pub fn elapsed_ns(start: Instant) -> u64 {
 /// Time stolen by the hypervisor since boot over all processors, in clock ticks.
 pub fn steal_ticks() -> u64 {
     procfs::KernelStats::current().ok().and_then(|stats| stats.total.steal).unwrap_or(0)
+}
+
+/// How often the kernel has taken the processor from this thread.
+pub fn involuntary_switches() -> u64 {
+    use nix::sys::resource::{UsageWho, getrusage};
+    let usage = getrusage(UsageWho::RUSAGE_THREAD);
+    usage.map_or(0, |it| it.involuntary_context_switches().unsigned_abs())
 }
 
 /// What [`steal_ticks`] counts in, per second.

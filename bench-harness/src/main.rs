@@ -12,7 +12,9 @@
 mod backing;
 mod cell;
 mod cli;
+mod doctor;
 mod driver;
+mod environment;
 mod error;
 #[allow(dead_code)] // Until a verb calls it.
 mod gate;

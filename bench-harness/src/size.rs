@@ -37,6 +37,18 @@ pub fn parse_seconds(text: &str) -> Result<f64, String> {
     if seconds.is_finite() && 0.0 < seconds { Ok(seconds) } else { Err(expected()) }
 }
 
+/// Reads `2.5%` or `0.025`; the result is a share of one.
+///
+/// # Errors
+///
+/// The text is neither, or not between 0 and 1.
+pub fn parse_share(text: &str) -> Result<f64, String> {
+    let expected = || format!("{text:?} is not a share; expected a number with %, such as \"2.5%\"");
+    let (digits, scale) = text.strip_suffix('%').map_or((text, 1.0), |digits| (digits, 100.0));
+    let share: f64 = digits.trim().parse::<f64>().map_err(|_| expected())? / scale;
+    if 0.0 < share && share < 1.0 { Ok(share) } else { Err(expected()) }
+}
+
 /// `4 KiB`, `1 MiB`, `512 B`; one decimal only where needed.
 pub fn human_bytes(bytes: f64) -> String {
     scaled(bytes, &[("B", 1.0), ("KiB", 1024.0), ("MiB", 1_048_576.0), ("GiB", 1_073_741_824.0)])

@@ -9,8 +9,8 @@ use aufs_mount::option::{self, Dialect, GenericFlags};
 use super::aufs_fuse::branch_option;
 use super::{Branch, Driver, Imported, View, version};
 use crate::error::{BenchError, BenchErrorKind, Result};
-use crate::host;
 use crate::layers::LayerStack;
+use crate::{environment, host};
 
 /// Kernel aufs with its defaults.
 #[derive(Debug)]
@@ -34,7 +34,8 @@ impl Driver for AufsKernel {
     }
 
     fn version(&self) -> Option<String> {
-        host::read_line("/sys/module/aufs/version").map(|it| format!("aufs {it}")).or_else(version::of_kernel)
+        let version = environment::read_line(Path::new("/sys/module/aufs/version"));
+        version.map(|it| format!("aufs {it}")).or_else(version::of_kernel)
     }
 
     fn mount(&self, _options: &str, imported: &Imported, branch: Branch) -> Result<View> {

@@ -8,24 +8,41 @@
 //! looks = ["20:0.002", "40:0.002", "80:0.003", "160:0.003"]
 //! ```
 
-use serde::{Deserialize, Deserializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::decide::{Look, Rules};
 
 /// What a matrix or the command line says; the rest is as [`Rules::default`].
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Slow-down that is let pass, as a share.
-    #[serde(deserialize_with = "share")]
+    #[serde(
+        deserialize_with = "share",
+        serialize_with = "write_share",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(with = "Option<String>")]
     pub margin: Option<f64>,
     /// Slow-down whose absence clears a cell, as a share.
-    #[serde(deserialize_with = "share")]
+    #[serde(
+        deserialize_with = "share",
+        serialize_with = "write_share",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(with = "Option<String>")]
     pub limit: Option<f64>,
     /// Pairs of each cell and block.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub pairs: Option<u32>,
     /// When to judge, and the error probability that each look may spend.
-    #[serde(deserialize_with = "looks")]
+    #[serde(
+        deserialize_with = "looks",
+        serialize_with = "write_looks",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(with = "Option<Vec<String>>")]
     pub looks: Option<Vec<Look>>,
 }
 
@@ -93,6 +110,17 @@ fn looks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Look>>
     looks.map(Some).map_err(serde::de::Error::custom)
 }
 
+#[expect(clippy::ref_option, reason = "serde calls it with a reference")]
+fn write_share<S: Serializer>(share: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&share.map(percent).unwrap_or_default())
+}
+
+#[expect(clippy::ref_option, reason = "serde calls it with a reference")]
+fn write_looks<S: Serializer>(looks: &Option<Vec<Look>>, serializer: S) -> Result<S::Ok, S::Error> {
+    let looks = looks.iter().flatten().map(|it| format!("{}:{}", it.blocks, it.alpha));
+    serializer.collect_seq(looks)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,6 +136,16 @@ mod tests {
             ["margin = 3", "margin = \"3\"", "looks = [\"8\"]", "looks = [\"8:2\"]", "delta = \"3%\""]
         {
             assert!(toml::from_str::<Settings>(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn settings_are_read_back_as_they_were_written() {
+        let text = "margin = \"2.5%\"\nlimit = \"10%\"\npairs = 4\nlooks = [\"8:0.01\"]";
+        for text in [text, "pairs = 3", ""] {
+            let settings: Settings = toml::from_str(text).unwrap();
+            let written = toml::to_string(&settings).unwrap();
+            assert_eq!(toml::from_str::<Settings>(&written).unwrap(), settings, "{written}");
         }
     }
 

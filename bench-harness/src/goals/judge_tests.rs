@@ -7,7 +7,8 @@ use crate::cell::Cell;
 use crate::host::HostFacts;
 use crate::matrix::Matrix;
 use crate::matrix::expand::cells;
-use crate::run::journal::{Block, Header, Metric, SCHEMA, Skip};
+use crate::run::journal::{Header, Metric, Skip};
+use crate::run::reader::Block;
 use crate::stats::order::Interval;
 
 const GOALS: &str = r#"
@@ -84,17 +85,8 @@ fn run_of(times: impl Fn(&Cell, u32) -> Option<u64>, n_blocks: u32) -> RunRecord
     };
     let skips = left.iter().map(skip).collect();
     let host = HostFacts::read(1, "m").unwrap();
-    let header = Header {
-        schema: SCHEMA,
-        host,
-        blocks_max: 1,
-        cells: kept,
-        skips,
-        cuts: vec![],
-        goals: None,
-        command: vec![],
-        origin: Default::default(),
-    };
+    let mut header = Header::new(host, 1, kept);
+    header.skips = skips;
     let mut blocks = std::collections::BTreeMap::new();
     for block in 0..n_blocks {
         let mut record = Block { ended: Some((1, 0)), ..Block::default() };

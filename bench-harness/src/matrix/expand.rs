@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::cell::{Cache, Cell, Params, Subject};
@@ -12,7 +13,7 @@ use crate::model;
 use crate::size::short_bytes;
 
 /// A cell, and how many files it takes in each block.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PlannedCell {
     /// What is measured.
     #[serde(flatten)]
@@ -24,12 +25,13 @@ pub struct PlannedCell {
     pub blocks: u32,
 }
 
-fn every_block() -> u32 {
+/// The number of blocks of what is measured in all of them.
+pub fn every_block() -> u32 {
     u32::MAX
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
-fn is_every_block(blocks: &u32) -> bool {
+pub fn is_every_block(blocks: &u32) -> bool {
     *blocks == u32::MAX
 }
 

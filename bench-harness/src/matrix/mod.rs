@@ -4,22 +4,25 @@
 //! harness knows; [`expand`] turns it into cells.
 
 mod builtin;
+pub mod estimate;
 pub mod expand;
+pub mod overrides;
+mod text;
 
 use std::fs;
 use std::path::Path;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::cell::Cache;
 use crate::driver::command::Definition;
 use crate::error::{At as _, BenchError, BenchErrorKind, Result};
 use crate::gate::settings::Settings;
-use crate::size::{parse_bytes, parse_seconds};
 use crate::{backing, driver, goals, model, suggest};
 
 /// A matrix file, checked.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Matrix {
     /// Names the matrix in reports.
@@ -28,21 +31,32 @@ pub struct Matrix {
     #[serde(default)]
     pub about: String,
     /// How long the run may take, in seconds, building of layers included.
-    #[serde(deserialize_with = "seconds")]
+    #[serde(with = "text::seconds")]
+    #[schemars(with = "String")]
     pub budget: f64,
     /// Most blocks to measure; each block has every cell once.
     pub blocks_max: u32,
+    /// Sessions that the blocks are spread over; each makes layers, imports and mounts anew.
+    #[serde(default = "sessions_default")]
+    pub sessions: u32,
+    /// A cell is measured no more once its 95 % interval is this narrow, such as "2.5%".
+    #[serde(default, with = "text::some_share", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub precision: Option<f64>,
+    /// Samples of single operations are due at this mean rate per second, in an open loop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<f64>,
     /// Where layers and branches lie.
     #[serde(default = "backing_default")]
     pub backing: Vec<String>,
     /// The built-in goals that the report of a run judges.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub goals: Option<String>,
     /// Drivers that this matrix describes; those that no row names are measured with all their option sets.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<Definition>,
     /// The rules of a gate with this matrix, where they are not the default.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gate: Option<Settings>,
     /// Who is measured.
     #[serde(default)]
@@ -52,7 +66,7 @@ pub struct Matrix {
 }
 
 /// A driver and its option sets.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DriverRow {
     /// The driver's name.
@@ -63,13 +77,14 @@ pub struct DriverRow {
 }
 
 /// A full cross of models, sizes, layers, depths and cache states.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Group {
     /// What is done.
     pub models: Vec<String>,
     /// Lengths of the files, in bytes.
-    #[serde(default = "sizes_default", deserialize_with = "sizes")]
+    #[serde(default = "sizes_default", with = "text::sizes")]
+    #[schemars(with = "Vec<String>")]
     pub sizes: Vec<u64>,
     /// Layers in which the file lies; 1 is the topmost.
     pub found_at: Vec<u32>,
@@ -97,13 +112,15 @@ pub struct Group {
     #[serde(default)]
     pub drivers: Vec<String>,
     /// Measured in this many blocks at most.
-    #[serde(default = "blocks_default")]
+    #[serde(default = "expand::every_block", skip_serializing_if = "expand::is_every_block")]
     pub blocks: u32,
     /// Left out of runs with a smaller budget, in seconds; the report says so.
-    #[serde(default, deserialize_with = "some_seconds")]
+    #[serde(default, with = "text::some_seconds", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub budget_min: Option<f64>,
     /// Left out of runs with this budget or more, in seconds: the small form of another group.
-    #[serde(default, deserialize_with = "some_seconds")]
+    #[serde(default, with = "text::some_seconds", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub budget_below: Option<f64>,
 }
 
@@ -131,26 +148,11 @@ fn entries_default() -> Vec<u32> {
 fn threads_default() -> Vec<u32> {
     vec![4]
 }
-fn blocks_default() -> u32 {
-    u32::MAX
+fn sessions_default() -> u32 {
+    1
 }
 fn caches_default() -> Vec<Cache> {
     vec![Cache::Fresh]
-}
-
-fn seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<f64, D::Error> {
-    parse_seconds(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
-}
-
-fn some_seconds<'de, D: serde::Deserializer<'de>>(
-    deserializer: D,
-) -> std::result::Result<Option<f64>, D::Error> {
-    seconds(deserializer).map(Some)
-}
-
-fn sizes<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Vec<u64>, D::Error> {
-    let texts = Vec::<String>::deserialize(deserializer)?;
-    texts.iter().map(|text| parse_bytes(text)).collect::<Result<_, _>>().map_err(serde::de::Error::custom)
 }
 
 impl Matrix {
@@ -211,6 +213,29 @@ impl Matrix {
         driver::names().into_iter().chain(self.command.iter().map(|it| it.name.as_str())).collect()
     }
 
+    /// The matrix in TOML with every key, which [`parse`](Self::parse) reads back as the same matrix.
+    ///
+    /// # Errors
+    ///
+    /// A value cannot be written in TOML.
+    pub fn to_toml(&self) -> Result<String> {
+        let wrong = |error: toml::ser::Error| BenchErrorKind::Config(error.to_string());
+        toml::to_string(self).map_err(|error| BenchError::new("write matrix", &self.name, wrong(error)))
+    }
+
+    /// Keeps only the drivers of `only`, if it names any; groups for none of them go.
+    pub fn restrict(&mut self, only: &[String]) {
+        if only.is_empty() {
+            return;
+        }
+        self.driver.retain(|row| only.contains(&row.name));
+        self.group.retain_mut(|group| {
+            let was_for_all = group.drivers.is_empty();
+            group.drivers.retain(|name| only.contains(name));
+            was_for_all || !group.drivers.is_empty()
+        });
+    }
+
     /// Checks words and ranges; an error names the line where the wrong value stands.
     fn check(&self, text: &str) -> Result<(), String> {
         let wrong = |value: &str, message: String| match line_of(text, value) {
@@ -244,6 +269,12 @@ impl Matrix {
         }
         if let Some(name) = self.goals.as_ref().filter(|name| goals::text(name).is_none()) {
             return Err(wrong(name, suggest::unknown("goals", name, &goals::names())));
+        }
+        if !(1..=100).contains(&self.sessions) {
+            return Err(wrong("sessions", format!("{} sessions is outside 1 to 100", self.sessions)));
+        }
+        if let Some(rate) = self.rate.filter(|rate| !(0.001..=1e6).contains(rate)) {
+            return Err(wrong("rate", format!("a rate of {rate} per second is outside 0.001 to 1000000")));
         }
         if self.driver.is_empty() || self.group.is_empty() || self.blocks_max == 0 {
             return Err("a matrix needs at least one driver, one group and one block".to_owned());

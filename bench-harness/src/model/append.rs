@@ -30,6 +30,10 @@ impl Model for Append {
         "open(O_WRONLY|O_APPEND), four bytes written and close, the first time."
     }
 
+    fn is_single_operation(&self) -> bool {
+        true
+    }
+
     fn prepare(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<()> {
         bed.warm(file)
     }

@@ -29,6 +29,10 @@ impl Model for Chmod {
         "The mode of a file changed, the first time."
     }
 
+    fn is_single_operation(&self) -> bool {
+        true
+    }
+
     fn prepare(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<()> {
         bed.warm(file)
     }

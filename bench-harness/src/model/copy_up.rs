@@ -43,6 +43,10 @@ impl Model for CopyUp {
         "open(O_RDWR), one byte written and close, the first time; plain and vfs have nothing to copy."
     }
 
+    fn is_single_operation(&self) -> bool {
+        true
+    }
+
     fn prepare(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<()> {
         bed.warm(file)
     }

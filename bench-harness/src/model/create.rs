@@ -46,6 +46,10 @@ impl Model for Create {
         "A new file created, written and closed."
     }
 
+    fn is_single_operation(&self) -> bool {
+        true
+    }
+
     fn lower(&self) -> Lower {
         Lower::Nothing
     }

@@ -24,6 +24,10 @@ impl Model for Lookup {
         "stat of a file: fresh for the first time on this mount, hot again."
     }
 
+    fn is_single_operation(&self) -> bool {
+        true
+    }
+
     fn fills_branches(&self) -> bool {
         false
     }

@@ -38,6 +38,10 @@ impl Model for LookupMissing {
         "stat of a name that no layer has: fresh for the first time on this mount, hot again."
     }
 
+    fn is_single_operation(&self) -> bool {
+        true
+    }
+
     fn lower(&self) -> Lower {
         Lower::Nothing
     }

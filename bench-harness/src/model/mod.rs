@@ -22,7 +22,7 @@ mod read_mapped;
 mod read_random;
 mod read_sequential;
 mod readdir;
-mod reference;
+pub mod reference;
 mod remove_tree;
 mod rename;
 mod rename_dir;
@@ -114,6 +114,11 @@ pub trait Model: Send + Sync + fmt::Debug {
 
     /// Whether the number of threads is an axis of it.
     fn takes_threads(&self) -> bool {
+        false
+    }
+
+    /// Whether a sample is one operation of a caller, which can be due at a time.
+    fn is_single_operation(&self) -> bool {
         false
     }
 

@@ -10,7 +10,7 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -29,7 +29,8 @@ pub struct Reference;
 /// Pages written by a sample.
 const PAGES: u64 = 64;
 
-const PAGE_BYTES: usize = 4096;
+/// Bytes of a page.
+pub const PAGE_BYTES: usize = 4096;
 
 /// Name of its file in the directory of the block's branches.
 const NAME: &str = "reference";
@@ -38,10 +39,40 @@ fn path(bed: &Bed<'_>) -> PathBuf {
     bed.mounting.home.join(NAME)
 }
 
-/// The directory of the file, so that the host's path above it costs nothing.
-fn open_home(bed: &Bed<'_>) -> Result<OwnedFd> {
-    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
-    openat(CWD, bed.mounting.home, flags, Mode::empty()).at("open", bed.mounting.home)
+/// Opens the directory of the file, so that the host's path above it costs nothing.
+///
+/// # Errors
+///
+/// What `open(2)` reports.
+pub fn open_home(dir: &Path) -> Result<OwnedFd> {
+    openat(CWD, dir, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).at("open", dir)
+}
+
+/// Makes the file that [`overwrite`] works on in `dir`.
+///
+/// # Errors
+///
+/// It cannot be written.
+pub fn lay(dir: &Path) -> Result<()> {
+    let path = dir.join(NAME);
+    std::fs::write(&path, vec![0; PAGES as usize * PAGE_BYTES]).at("write", &path)
+}
+
+/// Opens the file in `home`, writes `page` over each of its pages and closes it; the time of all that, in ns.
+///
+/// # Errors
+///
+/// Any I/O error.
+pub fn overwrite(home: &OwnedFd, page: &[u8; PAGE_BYTES]) -> Result<u64> {
+    let start = Instant::now();
+    let open = openat(home, NAME, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
+    let open = open.map(File::from).at("open", NAME)?;
+    let written = (0..PAGES).try_for_each(|index| open.write_all_at(page, index * PAGE_BYTES as u64));
+    let closed = close(open);
+    let elapsed_ns = elapsed_ns(start);
+    written.at("write", NAME)?;
+    closed.at("close", NAME)?;
+    Ok(elapsed_ns)
 }
 
 /// The page that `file` of this block is overwritten with.
@@ -73,25 +104,12 @@ impl Model for Reference {
     }
 
     fn prepare(&self, bed: &Bed<'_>, _file: &FileSpec) -> Result<()> {
-        let path = path(bed);
         // All samples of a block share the file.
-        if path.exists() {
-            return Ok(());
-        }
-        std::fs::write(&path, vec![0; PAGES as usize * PAGE_BYTES]).at("write", &path)
+        if path(bed).exists() { Ok(()) } else { lay(bed.mounting.home) }
     }
 
     fn sample(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<Timing> {
-        let (home, page) = (open_home(bed)?, page(bed, file));
-        let start = Instant::now();
-        let open = openat(&home, NAME, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
-        let open = open.map(File::from).at("open", NAME)?;
-        let written = (0..PAGES).try_for_each(|index| open.write_all_at(&page, index * PAGE_BYTES as u64));
-        let closed = close(open);
-        let elapsed_ns = elapsed_ns(start);
-        written.at("write", NAME)?;
-        closed.at("close", NAME)?;
-        Ok(elapsed_ns.into())
+        overwrite(&open_home(bed.mounting.home)?, &page(bed, file)).map(Timing::from)
     }
 
     fn check(&self, bed: &Bed<'_>, file: &FileSpec, _extent: Extent) -> Result<()> {

@@ -31,6 +31,10 @@ impl Model for Rename {
         "A file of a layer renamed within its directory."
     }
 
+    fn is_single_operation(&self) -> bool {
+        true
+    }
+
     fn prepare(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<()> {
         bed.warm(file)
     }

@@ -19,6 +19,10 @@ impl Model for SecondWrite {
         "open(O_RDWR), one byte written and close, after the copy-up."
     }
 
+    fn is_single_operation(&self) -> bool {
+        true
+    }
+
     fn prepare(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<()> {
         open_and_write(bed, file, 0).map(|_| ())
     }

@@ -23,6 +23,10 @@ impl Model for Truncate {
         "open(O_WRONLY|O_TRUNC) and close, the first time; nothing need be copied."
     }
 
+    fn is_single_operation(&self) -> bool {
+        true
+    }
+
     fn fills_branches(&self) -> bool {
         false
     }

@@ -24,6 +24,10 @@ impl Model for Unlink {
         "A file of the writable branch removed."
     }
 
+    fn is_single_operation(&self) -> bool {
+        true
+    }
+
     fn lower(&self) -> Lower {
         Lower::Nothing
     }

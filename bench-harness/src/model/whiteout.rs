@@ -23,6 +23,10 @@ impl Model for Whiteout {
         "A file of a layer removed (unlinkat), which leaves a whiteout."
     }
 
+    fn is_single_operation(&self) -> bool {
+        true
+    }
+
     fn fills_branches(&self) -> bool {
         false
     }

@@ -76,6 +76,7 @@ impl Document {
         let mut all = tables(summary, run, base);
         all.extend(metrics(summary, run));
         all.extend(yardsticks::table(summary, run));
+        all.extend(super::quality::tables(run));
         all.extend(goals.into_iter().flat_map(|it| it.tables(run)));
         Self {
             title: format!("Write layers on {}, Linux {}", host.label, host.kernel),
@@ -111,6 +112,7 @@ fn warnings(run: &RunRecord) -> Vec<String> {
     if blocks == 0 {
         warnings.push("No block is whole; the numbers are of the part that was measured.".to_owned());
     }
+    warnings.extend(super::quality::warnings(run));
     let n_errors = run.errors().len();
     if 0 < n_errors {
         warnings.push(format!("{n_errors} cells failed and have no numbers; see Errors."));

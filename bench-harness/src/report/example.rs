@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use crate::cell::{Cache, Cell, Params, Subject};
 use crate::host::HostFacts;
 use crate::matrix::expand::PlannedCell;
-use crate::run::journal::{Block, Ending, Header, Metric, RunRecord, SCHEMA, Skip};
+use crate::run::journal::{Ending, Header, Metric, RunRecord, Skip};
+use crate::run::reader::Block;
 
 /// Samples of each cell and block.
 pub const FILES: u32 = 10;
@@ -36,17 +37,7 @@ pub fn cell(driver: &str, options: &str, model: &str, file_bytes: u64, layer: u3
 /// Samples lie within 5 % of the median, and blocks differ.
 pub fn run(cells: &[(Cell, u64)], n_blocks: u32) -> RunRecord {
     let planned = cells.iter().map(|it| PlannedCell { cell: it.0.clone(), files: FILES, blocks: u32::MAX });
-    let header = Header {
-        schema: SCHEMA,
-        host: HostFacts::read(7, "example").unwrap(),
-        blocks_max: n_blocks,
-        cells: planned.collect(),
-        skips: vec![],
-        cuts: vec![],
-        goals: None,
-        command: vec![],
-        origin: Default::default(),
-    };
+    let header = Header::new(HostFacts::read(7, "example").unwrap(), n_blocks, planned.collect());
     let mut blocks = BTreeMap::new();
     for number in 0..n_blocks {
         let mut block = Block { ended: Some((50, 0)), ..Block::default() };

@@ -1,5 +1,6 @@
 //! The tables that end a report with goals, and the same as JSON.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::document::{Table, ratio_text, words};
@@ -22,7 +23,7 @@ pub struct Judged {
 }
 
 /// A goal in `summary.json`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct GoalJson<'a> {
     row: &'a str,
     #[serde(flatten)]
@@ -36,7 +37,7 @@ pub struct GoalJson<'a> {
 }
 
 /// A row against the peers in `summary.json`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct PeerJson<'a> {
     #[serde(flatten)]
     place: &'a Params,

@@ -1,23 +1,29 @@
 //! `summary.json`: the summaries with their percentile curves and ratios.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::goals::{GoalJson, Judged, PeerJson};
+use super::quality::{QualityJson, quality_json};
 use crate::cell::{Cell, Subject};
 use crate::error::{At as _, Result};
 use crate::host::HostFacts;
 use crate::run::journal::{Ending, RunRecord, SCHEMA, Skip};
+use crate::run::record::Method;
 use crate::stats::order::Interval;
+use crate::stats::quality::{self, Quality};
 use crate::stats::summary::{CellSummary, Ratio, Summary};
 
-#[derive(Debug, Serialize)]
-struct Root<'a> {
+/// What `summary.json` holds.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Root<'a> {
     schema: u32,
     host: &'a HostFacts,
     ending: Option<Ending>,
     blocks: u32,
     layers_unchanged: Option<bool>,
     skips: &'a [Skip],
+    method: &'a Method,
     cells: Vec<CellJson<'a>>,
     metrics: Vec<MetricJson<'a>>,
     cuts: &'a [String],
@@ -25,7 +31,7 @@ struct Root<'a> {
     peers: Vec<PeerJson<'a>>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct CellJson<'a> {
     #[serde(flatten)]
     cell: &'a Cell,
@@ -37,16 +43,19 @@ struct CellJson<'a> {
     p50_high_ns: Option<f64>,
     p90_ns: Option<f64>,
     p99_ns: Option<f64>,
+    p99_9_ns: Option<f64>,
     max_ns: Option<f64>,
     open_p50_ns: Option<f64>,
     ratio_to_overlayfs: Option<RatioJson>,
     ratio_to_plain: Option<RatioJson>,
     /// Lowest value, highest value and count of each used bin of the HdrHistogram, in ns.
     histogram: Vec<(u64, u64, u64)>,
+    #[serde(flatten)]
+    quality: QualityJson,
 }
 
 /// A ratio with its interval.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct RatioJson {
     p50: f64,
     low: Option<f64>,
@@ -54,7 +63,7 @@ pub struct RatioJson {
     blocks: usize,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct MetricJson<'a> {
     #[serde(flatten)]
     cell: &'a Cell,
@@ -85,7 +94,13 @@ pub fn summary_json(summary: &Summary, run: &RunRecord, goals: Option<&Judged>) 
         blocks: run.n_complete(),
         layers_unchanged: run.layers_unchanged,
         skips: &run.header.skips,
-        cells: summary.cells.iter().map(|it| cell_json(it, summary)).collect(),
+        method: &run.header.method,
+        cells: summary
+            .cells
+            .iter()
+            .zip(&quality::of(run))
+            .map(|(it, own)| cell_json(it, summary, own))
+            .collect(),
         metrics: metrics.collect(),
         cuts: &run.header.cuts,
         goals: goals.map(Judged::goals_json).unwrap_or_default(),
@@ -108,7 +123,7 @@ fn ends(interval: Option<Interval>) -> (Option<f64>, Option<f64>) {
     (interval.map(|it| it.low), interval.map(|it| it.high))
 }
 
-fn cell_json<'a>(it: &'a CellSummary, summary: &Summary) -> CellJson<'a> {
+fn cell_json<'a>(it: &'a CellSummary, summary: &Summary, quality: &Quality) -> CellJson<'a> {
     let latency = it.latency.as_ref();
     let (p50_low_ns, p50_high_ns) = ends(latency.and_then(|it| it.p50_interval));
     let bins = latency.map(|it| {
@@ -130,11 +145,13 @@ fn cell_json<'a>(it: &'a CellSummary, summary: &Summary) -> CellJson<'a> {
         p50_high_ns,
         p90_ns: latency.and_then(|it| it.p90),
         p99_ns: latency.and_then(|it| it.p99),
+        p99_9_ns: latency.and_then(|it| it.p99_9),
         max_ns: latency.map(|it| it.max),
         open_p50_ns: latency.and_then(|it| it.open_p50),
         ratio_to_overlayfs: ratio_to("overlayfs"),
         ratio_to_plain: ratio_to("plain"),
         histogram: bins.map(Iterator::collect).unwrap_or_default(),
+        quality: quality_json(quality),
     }
 }
 

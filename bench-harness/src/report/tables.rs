@@ -29,6 +29,7 @@ struct SummaryLine<'a> {
     p99_ns: Option<u64>,
     max_ns: Option<u64>,
     entries: u32,
+    p99_9_ns: Option<u64>,
 }
 
 /// A line of `metrics.csv`.
@@ -91,6 +92,7 @@ fn summary_line<'a>(it: &'a CellSummary, run: &RunRecord) -> SummaryLine<'a> {
         p99_ns: latency.and_then(|it| it.p99).map(whole),
         max_ns: latency.map(|it| whole(it.max)),
         entries: params.entries,
+        p99_9_ns: latency.and_then(|it| it.p99_9).map(whole),
     }
 }
 
@@ -139,7 +141,7 @@ fn csv_of<T: Serialize>(lines: impl Iterator<Item = T>, name: &str, columns: &st
 
 /// Columns of `summary.csv`; other programs rely on them.
 const SUMMARY_COLUMNS: &str = "driver,options,model,backing,file_bytes,found_at,n_layers,dir_depth,cache,\
-     n,p50_ns,p50_low_ns,p50_high_ns,p90_ns,p99_ns,max_ns,entries";
+     n,p50_ns,p50_low_ns,p50_high_ns,p90_ns,p99_ns,max_ns,entries,p99_9_ns";
 
 /// Columns of `metrics.csv`; other programs rely on them.
 const METRIC_COLUMNS: &str = "driver,options,model,backing,file_bytes,found_at,n_layers,dir_depth,cache,\

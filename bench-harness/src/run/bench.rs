@@ -32,7 +32,9 @@ pub struct Bench {
     imports: BTreeMap<(String, TreeKey, String), Imported>,
     /// Ends drivers that hang.
     pub watchdog: Watchdog,
-    _scratch: TempDir,
+    scratch: TempDir,
+    /// Sessions whose trees still lie in backings that keep inodes.
+    n_shelved: u32,
 }
 
 /// Cells that can be measured, and what cannot.
@@ -47,10 +49,7 @@ pub struct Feasible {
 impl Drop for Bench {
     /// Removes the many files of kept branches in parallel; the rest goes with the scratch directory.
     fn drop(&mut self) {
-        let dirs = self.backings.values().filter_map(|it| fs::read_dir(&it.dir).ok()).flatten().flatten();
-        let trees: Vec<PathBuf> = dirs.map(|it| it.path()).collect();
-        let trees = trees.iter().filter_map(|it| fs::read_dir(it).ok()).flatten().flatten();
-        let trees: Vec<PathBuf> = trees.map(|it| it.path()).filter(|it| it.is_dir()).collect();
+        let trees: Vec<PathBuf> = self.backings.values().flat_map(|it| trees_below(&it.dir)).collect();
         if let Err(error) = driver::remove_trees(&trees) {
             warn!(error = error.line(), "scratch files stay behind");
         }
@@ -65,21 +64,67 @@ impl Bench {
     /// A backing cannot be made, or has too little room.
     pub fn open(cells: &[PlannedCell], parent: &Path) -> Result<Self> {
         let scratch = backing::scratch(parent)?;
-        let names: BTreeSet<&String> = cells.iter().map(|it| &it.cell.params.backing).collect();
+        let (layers, imports, backings) = Default::default();
+        let watchdog = Watchdog::start(Limits::chosen())?;
+        let pattern = Pattern::default();
+        let mut bench = Self { pattern, backings, layers, imports, watchdog, scratch, n_shelved: 0 };
+        bench.open_backings(cells)?;
+        Ok(bench)
+    }
+
+    /// The directory that holds all of it.
+    pub fn scratch(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// Gives up all layers, imports and backings, and opens new backings at the same paths.
+    ///
+    /// A directory of ext4 without a journal stays, with its trees emptied and
+    /// moved aside: removing them would cost the next session's copies; see [`Backing::keeps_inodes`].
+    ///
+    /// # Errors
+    ///
+    /// Any I/O error, or too little room.
+    pub fn renew(&mut self, cells: &[PlannedCell]) -> Result<()> {
+        self.layers.clear();
+        self.imports.clear();
+        self.n_shelved += 1;
+        for (_, backing) in std::mem::take(&mut self.backings) {
+            if backing.keeps_inodes {
+                shelve(&backing.dir, self.n_shelved)?;
+                self.backings.insert(backing.facts.name.clone(), backing);
+                continue;
+            }
+            let home = self.home(&backing.facts.name, cells);
+            driver::remove_trees(&trees_below(&backing.dir))?;
+            drop(backing);
+            driver::remove_trees(&[home])?;
+        }
+        self.open_backings(cells)
+    }
+
+    /// Where the backing `name` of `cells` lies.
+    fn home(&self, name: &str, cells: &[PlannedCell]) -> PathBuf {
+        let index = names(cells).iter().position(|it| *it == name).unwrap_or_default();
+        self.scratch.path().join(index.to_string())
+    }
+
+    fn open_backings(&mut self, cells: &[PlannedCell]) -> Result<()> {
+        let names = names(cells);
         // An eighth for what file systems need besides.
         let needed = |name: &str| layers::planned_bytes(cells, name) / 8 * 9 + (64 << 20);
         // Images are sparse: each would find room in itself that the host does not have for all.
         let in_images = names.iter().filter(|it| backing::is_image(it)).map(|it| needed(it)).sum();
-        backing::check_room(scratch.path(), in_images)?;
-        let mut backings = BTreeMap::new();
-        for (index, name) in names.into_iter().enumerate() {
-            let home = scratch.path().join(index.to_string());
+        backing::check_room(self.scratch.path(), in_images)?;
+        for name in names {
+            if self.backings.contains_key(name) {
+                continue;
+            }
+            let home = self.home(name, cells);
             fs::create_dir(&home).at("create", &home)?;
-            backings.insert(name.clone(), Backing::open(name, &home, needed(name))?);
+            self.backings.insert(name.clone(), Backing::open(name, &home, needed(name))?);
         }
-        let (layers, imports) = Default::default();
-        let watchdog = Watchdog::start(Limits::chosen())?;
-        Ok(Self { pattern: Pattern::default(), backings, layers, imports, watchdog, _scratch: scratch })
+        Ok(())
     }
 
     fn backing(&self, name: &str) -> Result<&Backing> {
@@ -248,6 +293,33 @@ pub fn known_model(params: &Params) -> Result<&'static dyn Model> {
     let unknown = || crate::suggest::unknown("model", &params.model, &model::names());
     model::by_name(&params.model)
         .ok_or_else(|| BenchError::new("find", &params.model, BenchErrorKind::Config(unknown())))
+}
+
+/// The backings of `cells`.
+fn names(cells: &[PlannedCell]) -> BTreeSet<&String> {
+    cells.iter().map(|it| &it.cell.params.backing).collect()
+}
+
+/// The directories two levels below `dir`: layers, imports and branches, many enough to be removed in parallel.
+fn trees_below(dir: &Path) -> Vec<PathBuf> {
+    let inner = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().map(|it| it.path());
+    let trees: Vec<PathBuf> = inner(dir).collect();
+    trees.iter().flat_map(|it| inner(it)).filter(|it| it.is_dir()).collect()
+}
+
+/// Empties all trees in `dir` and moves them aside, so that their names are free and their inodes are not.
+fn shelve(dir: &Path, session: u32) -> Result<()> {
+    let entries = fs::read_dir(dir).at("read directory", dir)?;
+    let old: Vec<PathBuf> = entries.flatten().map(|it| it.path()).collect();
+    let shelf = dir.join(format!("old{session}"));
+    fs::create_dir(&shelf).at("create", &shelf)?;
+    let is_shelf =
+        |it: &PathBuf| it.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"old"));
+    for tree in old.iter().filter(|it| !is_shelf(it)) {
+        let aside = shelf.join(tree.file_name().unwrap_or_default());
+        fs::rename(tree, &aside).at("move aside", tree)?;
+    }
+    driver::empty_trees(&[shelf])
 }
 
 /// The driver of a checked matrix.

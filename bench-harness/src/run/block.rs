@@ -9,14 +9,17 @@ use tracing::warn;
 use crate::cell::{Params, Stack};
 use crate::driver::{Guard, Limits, View};
 use crate::error::{At as _, BenchError, Result};
+use crate::host::involuntary_switches;
 use crate::layers::{FileSpec, LayerStack};
 use crate::matrix::expand::{PlannedCell, order};
-use crate::model::{Bed, Model, Mounting};
+use crate::model::{Bed, Model, Mounting, Timing};
+use crate::run::arrivals::Arrivals;
 use crate::run::bench::{Bench, known, known_model};
 use crate::run::checked;
 use crate::run::interrupt::Interrupt;
 use crate::run::journal::{Journal, Metric, Record};
 use crate::run::progress::Progress;
+use crate::stats::precision::Precision;
 
 /// What blocks need, and which cells have failed.
 #[derive(Debug)]
@@ -27,46 +30,97 @@ pub struct Blocks<'a> {
     pub cells: &'a [PlannedCell],
     /// Seed of the order.
     pub seed: u64,
+    /// Mean rate of an open loop, for models of single operations.
+    pub rate_per_s: Option<f64>,
     /// Asks to stop.
     pub interrupt: &'a Interrupt,
-    /// Cells that have failed; an error never becomes a number, so they are not measured again.
-    pub failed: BTreeSet<usize>,
     /// Compare files of any length whole in each block.
     pub check_all: bool,
+    /// Which cells are still measured.
+    pub standing: &'a mut Standing,
+}
+
+/// Which cells are still measured.
+#[derive(Debug, Default)]
+pub struct Standing {
+    /// Cells that have failed; an error never becomes a number, so they are not measured again.
+    pub failed: BTreeSet<usize>,
+    /// Which cells are precise enough, where that is asked.
+    pub precision: Option<Precision>,
+}
+
+impl Standing {
+    /// Whether any of `cells` still has to be measured.
+    pub fn is_open(&self, cells: &[PlannedCell]) -> bool {
+        (0..cells.len()).any(|it| self.wants(it))
+    }
+
+    fn wants(&self, cell: usize) -> bool {
+        !self.failed.contains(&cell) && self.precision.as_ref().is_none_or(|it| it.needs(cell))
+    }
+}
+
+/// A block's numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Number {
+    /// In the run, from 0.
+    pub block: u32,
+    /// Its session, from 0.
+    pub session: u32,
+    /// How many blocks a cell has had before it; see [`super::session::ordinal`].
+    pub ordinal: u32,
+}
+
+/// A sample with what surrounds it.
+struct Taken {
+    timing: Timing,
+    /// Of the timed thread, meanwhile.
+    involuntary_switches: u32,
+    /// From the time it was due until its end, in an open loop.
+    response_ns: Option<u64>,
 }
 
 /// The mounted stacks of a block.
 type Views = BTreeMap<Stack, (View, PathBuf)>;
 
 impl Blocks<'_> {
-    /// Measures block `block` and writes it down.
+    /// Measures a block and writes it down.
     ///
     /// # Errors
     ///
     /// A signal came, or the journal or the backing cannot be written. What a
     /// driver does wrong is a record, not an error.
-    pub fn measure(&mut self, block: u32, journal: &mut Journal, progress: &Progress) -> Result<()> {
-        journal.append(&Record::BlockStart { block, session: 0 })?;
-        let measured = self.measure_mounted(block, journal, progress);
+    pub fn measure(&mut self, number: Number, journal: &mut Journal, progress: &Progress) -> Result<()> {
+        let Number { block, session, .. } = number;
+        journal.append(&Record::BlockStart { block, session })?;
+        let measured = self.measure_mounted(number, journal, progress);
         let removed = self.bench.remove_branches(block);
         journal.flush()?;
         measured?;
         removed
     }
 
-    fn measure_mounted(&mut self, block: u32, journal: &mut Journal, progress: &Progress) -> Result<()> {
-        let mut views = self.mount_all(block, journal)?;
+    fn measure_mounted(&mut self, number: Number, journal: &mut Journal, progress: &Progress) -> Result<()> {
+        let block = number.block;
+        let mut views = self.mount_all(number, journal)?;
         self.bench.settle()?;
         for index in order(self.seed, block, self.cells.len()) {
             self.interrupt.check()?;
             let cell = &self.cells[index].cell;
-            let due = self.is_due(index, block);
+            let due = self.is_due(index, number.ordinal);
             let stack = cell.stack();
             if let Some((view, home)) = views.get(&stack).filter(|_| due) {
-                let measured = self.measure_cell(index, block, view, home, journal);
-                if let Err(error) = measured {
-                    self.fail(index, block, &error, journal)?;
-                    self.renew(&stack, block, &mut views, journal)?;
+                match self.measure_cell(index, block, view, home, journal) {
+                    Ok(samples_ns) => {
+                        if let Some(precision) = &mut self.standing.precision {
+                            precision.note(index, block, samples_ns);
+                        }
+                    }
+                    Err(error) if error.is_full() => return Err(error),
+                    Err(error) => {
+                        self.fail(index, block, &error, journal)?;
+                        self.renew(&stack, number, &mut views, journal)?;
+                    }
                 }
                 journal.flush()?;
             }
@@ -79,18 +133,19 @@ impl Blocks<'_> {
     fn fail(&mut self, index: usize, block: u32, error: &BenchError, journal: &mut Journal) -> Result<()> {
         self.interrupt.check()?;
         warn!(cell = %self.cells[index].cell, error = error.line(), "cell failed");
-        self.failed.insert(index);
+        self.standing.failed.insert(index);
         journal.append(&Record::Error { cell: index, block, message: error.line() })
     }
 
-    /// Whether block `block` measures the cell: it has not failed, and its group has that many blocks.
-    fn is_due(&self, index: usize, block: u32) -> bool {
-        block < self.cells[index].blocks && !self.failed.contains(&index)
+    /// Whether a block measures the cell: it is still wanted, and its group has more than `ordinal` blocks.
+    fn is_due(&self, index: usize, ordinal: u32) -> bool {
+        ordinal < self.cells[index].blocks && self.standing.wants(index)
     }
 
     /// Mounts every stack on a fresh branch, in an order of its own.
-    fn mount_all(&mut self, block: u32, journal: &mut Journal) -> Result<Views> {
-        let indices: Vec<usize> = (0..self.cells.len()).filter(|it| self.is_due(*it, block)).collect();
+    fn mount_all(&mut self, number: Number, journal: &mut Journal) -> Result<Views> {
+        let Number { block, ordinal, .. } = number;
+        let indices: Vec<usize> = (0..self.cells.len()).filter(|it| self.is_due(*it, ordinal)).collect();
         let stacks: BTreeSet<Stack> = indices.iter().map(|&it| self.cells[it].cell.stack()).collect();
         let stacks: Vec<Stack> = stacks.into_iter().collect();
         let mut views = Views::new();
@@ -102,7 +157,8 @@ impl Blocks<'_> {
                 Ok(view) => {
                     views.insert(stack.clone(), (view, home));
                 }
-                Err(error) => self.fail_stack(stack, block, &error, journal)?,
+                Err(error) if error.is_full() => return Err(error),
+                Err(error) => self.fail_stack(stack, number, &error, journal)?,
             }
         }
         Ok(views)
@@ -117,7 +173,13 @@ impl Blocks<'_> {
     }
 
     /// Mounts `stack` again where a cell's failure has ended its server: the others of the stack are not to blame.
-    fn renew(&mut self, stack: &Stack, block: u32, views: &mut Views, journal: &mut Journal) -> Result<()> {
+    fn renew(
+        &mut self,
+        stack: &Stack,
+        number: Number,
+        views: &mut Views,
+        journal: &mut Journal,
+    ) -> Result<()> {
         let Some((mut view, home)) = views.remove(stack) else { return Ok(()) };
         let guard = self.bench.watchdog.guard(&home, Limits::chosen().mount);
         if !view.is_dead() {
@@ -136,7 +198,7 @@ impl Blocks<'_> {
                 views.insert(stack.clone(), (view, again));
                 Ok(())
             }
-            Err(error) => self.fail_stack(stack, block, &error, journal),
+            Err(error) => self.fail_stack(stack, number, &error, journal),
         }
     }
 
@@ -144,13 +206,13 @@ impl Blocks<'_> {
     fn fail_stack(
         &mut self,
         stack: &Stack,
-        block: u32,
+        number: Number,
         error: &BenchError,
         journal: &mut Journal,
     ) -> Result<()> {
-        let own = |it: &usize| self.is_due(*it, block) && self.cells[*it].cell.stack() == *stack;
+        let own = |it: &usize| self.is_due(*it, number.ordinal) && self.cells[*it].cell.stack() == *stack;
         let own: Vec<usize> = (0..self.cells.len()).filter(own).collect();
-        own.into_iter().try_for_each(|cell| self.fail(cell, block, error, journal))
+        own.into_iter().try_for_each(|cell| self.fail(cell, number.block, error, journal))
     }
 
     fn measure_cell(
@@ -160,16 +222,21 @@ impl Blocks<'_> {
         view: &View,
         home: &std::path::Path,
         journal: &mut Journal,
-    ) -> Result<()> {
+    ) -> Result<Vec<f64>> {
         let guard = self.bench.watchdog.guard(home, Limits::chosen().sample);
         let measured = self.records_of(index, block, view, home, &guard);
+        let mut samples_ns = Vec::new();
         // Written only now: a cell whose check fails has no samples of this block.
         for record in guard.end(measured)? {
             journal.append(&record)?;
+            if let Record::Sample { ns, .. } = record {
+                samples_ns.push(ns as f64);
+            }
         }
         let PlannedCell { cell, files, .. } = &self.cells[index];
         let specs = specs_of(self.bench.layers_of(&cell.stack())?, &cell.params, *files);
-        checked::settle_after(self.bench, &cell.params, specs)
+        checked::settle_after(self.bench, &cell.params, specs)?;
+        Ok(samples_ns)
     }
 
     /// The samples and metrics of a cell; every call into the mount is here.
@@ -214,23 +281,55 @@ impl Blocks<'_> {
     ) -> Result<Vec<Record>> {
         let block = bed.block;
         let before = checked::prepare(bed, model, specs)?;
-        let mut timings = Vec::with_capacity(specs.len());
-        for file in specs {
-            self.interrupt.check()?;
-            guard.step();
-            timings.push(model.sample(bed, file)?);
-        }
+        let taken = self.take(cell, bed, model, specs, guard)?;
         guard.step();
         let whole = self.check_all || block == 0;
         checked::check(bed, model, specs, before, whole)?;
-        let mut records = Vec::with_capacity(timings.len());
-        for (file, timing) in (0..).zip(timings) {
+        let mut records = Vec::with_capacity(taken.len());
+        for (file, Taken { timing, involuntary_switches, response_ns }) in (0..).zip(taken) {
             let (ns, open_ns) = (timing.elapsed_ns, timing.open_ns);
-            records.push(Record::Sample { cell, block, file, ns, open_ns });
+            records.push(Record::Sample {
+                cell,
+                block,
+                file,
+                ns,
+                open_ns,
+                involuntary_switches,
+                response_ns,
+            });
             let metrics = timing.metrics.into_iter();
             records.extend(metrics.map(|(metric, value)| Record::Metric { cell, block, metric, value }));
         }
         Ok(records)
+    }
+
+    /// Takes one sample after the other.
+    fn take(
+        &self,
+        cell: usize,
+        bed: &Bed<'_>,
+        model: &dyn Model,
+        specs: &[FileSpec],
+        guard: &Guard<'_>,
+    ) -> Result<Vec<Taken>> {
+        let mut taken = Vec::with_capacity(specs.len());
+        let rate = self.rate_per_s.filter(|_| model.is_single_operation());
+        let arrivals = rate.map(|rate| Arrivals::start(self.seed, bed.block, cell, rate, specs.len()));
+        for (index, file) in specs.iter().enumerate() {
+            self.interrupt.check()?;
+            guard.step();
+            if let Some(arrivals) = &arrivals {
+                arrivals.wait(index);
+            }
+            let before = involuntary_switches();
+            let late_ns = arrivals.as_ref().map(|it| it.late_ns(index));
+            let timing = model.sample(bed, file)?;
+            let switches = involuntary_switches().saturating_sub(before);
+            let response_ns = late_ns.map(|it| it.saturating_add(timing.elapsed_ns));
+            let involuntary_switches = u32::try_from(switches).unwrap_or(u32::MAX);
+            taken.push(Taken { timing, involuntary_switches, response_ns });
+        }
+        Ok(taken)
     }
 
     /// Unmounts all; a server that does not end in order fails the cells of its stack.

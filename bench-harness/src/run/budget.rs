@@ -5,15 +5,14 @@ use std::time::{Duration, Instant};
 /// Plans complete blocks from the time that earlier ones took.
 #[derive(Debug)]
 pub struct Budget {
-    deadline: Instant,
     blocks_max: u32,
     times: Vec<Duration>,
 }
 
 impl Budget {
-    /// At most `blocks_max` blocks that end before `deadline`.
-    pub fn new(deadline: Instant, blocks_max: u32) -> Self {
-        Self { deadline, blocks_max, times: Vec::new() }
+    /// At most `blocks_max` blocks.
+    pub fn new(blocks_max: u32) -> Self {
+        Self { blocks_max, times: Vec::new() }
     }
 
     /// Notes that a block took `time`.
@@ -28,9 +27,9 @@ impl Budget {
         recent.get(recent.len() / 2).copied()
     }
 
-    /// Blocks in all, when `done` are done at `now`; at least one is always measured.
-    pub fn planned(&self, done: u32, now: Instant) -> u32 {
-        let left = self.deadline.saturating_duration_since(now);
+    /// Blocks in all that end before `deadline`, when `done` are done at `now`; at least one is always measured.
+    pub fn planned(&self, done: u32, now: Instant, deadline: Instant) -> u32 {
+        let left = deadline.saturating_duration_since(now);
         let Some(block_time) = self.block_time() else {
             // Nothing is known yet. A resumed run whose time is up adds nothing.
             let more = u32::from(done == 0 || !left.is_zero());
@@ -49,19 +48,20 @@ mod tests {
     fn blocks_fit_the_time_left() {
         let now = Instant::now();
         let s = Duration::from_secs;
-        let mut budget = Budget::new(now + s(60), 100);
-        assert_eq!(budget.planned(0, now), 100, "nothing is known before the first block");
+        let deadline = now + s(60);
+        let mut budget = Budget::new(100);
+        assert_eq!(budget.planned(0, now, deadline), 100, "nothing is known before the first block");
         budget.took(s(30));
-        assert_eq!(budget.planned(1, now + s(30)), 2, "one more of the same");
+        assert_eq!(budget.planned(1, now + s(30), deadline), 2, "one more of the same");
         for _ in 0..4 {
             budget.took(s(5));
         }
         assert_eq!(budget.block_time(), Some(s(5)), "a slow first block is outvoted");
-        assert_eq!(budget.planned(5, now + s(50)), 7);
-        assert_eq!(budget.planned(7, now + s(60)), 7, "time is up");
-        assert_eq!(Budget::new(now, 5).planned(0, now + s(1)), 5, "one block is always measured");
-        let mut few = Budget::new(now + s(1000), 3);
+        assert_eq!(budget.planned(5, now + s(50), deadline), 7);
+        assert_eq!(budget.planned(7, now + s(60), deadline), 7, "time is up");
+        assert_eq!(Budget::new(5).planned(0, now + s(1), now), 5, "one block is always measured");
+        let mut few = Budget::new(3);
         few.took(s(1));
-        assert_eq!(few.planned(1, now), 3, "never more than asked for");
+        assert_eq!(few.planned(1, now, now + s(1000)), 3, "never more than asked for");
     }
 }

@@ -1,15 +1,24 @@
-//! Signals that ask to stop: noticed between samples, so that nothing is left mounted.
+//! Signals that ask to stop: the first is noticed between samples, the second acts at once.
 
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use crate::error::{At as _, BenchError, BenchErrorKind, Result};
 
+/// The signals that ask to stop.
+const ASKING: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
+
 /// Says whether a signal has asked to stop.
 #[derive(Debug, Clone)]
-pub struct Interrupt(Arc<AtomicBool>);
+pub struct Interrupt {
+    asked: Arc<AtomicBool>,
+    scratch: Arc<OnceLock<PathBuf>>,
+}
 
 impl Interrupt {
     /// Takes over SIGINT, SIGTERM and SIGHUP.
@@ -18,12 +27,38 @@ impl Interrupt {
     ///
     /// What `sigaction(2)` reports.
     pub fn install() -> Result<Self> {
-        let flag = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM, SIGHUP] {
-            signal_hook::flag::register(signal, Arc::clone(&flag))
+        let asked = Arc::new(AtomicBool::new(false));
+        for signal in ASKING {
+            signal_hook::flag::register(signal, Arc::clone(&asked))
                 .at("handle", format!("signal {signal}"))?;
         }
-        Ok(Self(flag))
+        Ok(Self { asked, scratch: Arc::default() })
+    }
+
+    /// Has a thread call `at_once` with the scratch directory when a second signal comes.
+    ///
+    /// The thread sleeps until then. It must start after the last call that
+    /// wants a single thread, hence apart from [`install`](Self::install).
+    ///
+    /// # Errors
+    ///
+    /// What `sigaction(2)` or starting a thread reports.
+    pub fn on_second(&self, at_once: impl FnOnce(Option<&Path>) + Send + 'static) -> Result<()> {
+        let mut signals = Signals::new(ASKING).at("handle", "signals")?;
+        let (scratch, already) = (Arc::clone(&self.scratch), self.asked.load(Ordering::Relaxed));
+        let wait = move || {
+            if signals.forever().nth(usize::from(!already)).is_some() {
+                at_once(scratch.get().map(PathBuf::as_path));
+            }
+        };
+        thread::Builder::new().name("signals".to_owned()).spawn(wait).at("start thread", "signals")?;
+        Ok(())
+    }
+
+    /// Notes where the run keeps what a second signal should remove.
+    pub fn note_scratch(&self, scratch: &Path) {
+        // Only the first run of a process is noted; there is no second.
+        self.scratch.get_or_init(|| scratch.to_owned());
     }
 
     /// An error once a signal has come.
@@ -32,7 +67,7 @@ impl Interrupt {
     ///
     /// `Interrupted`.
     pub fn check(&self) -> Result<()> {
-        if self.0.load(Ordering::Relaxed) {
+        if self.asked.load(Ordering::Relaxed) {
             return Err(BenchError::new("stop", "run", BenchErrorKind::Interrupted));
         }
         Ok(())

@@ -1,29 +1,39 @@
 //! Runs: from a matrix to samples on disk.
 
+mod arrivals;
 pub mod bench;
 pub mod block;
 pub mod budget;
 pub mod checked;
 pub mod interrupt;
 pub mod journal;
+pub mod lock;
+pub mod metric;
 pub mod progress;
+pub mod reader;
+pub mod record;
+mod runner;
+mod session;
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::driver::command as described;
 use crate::error::{At as _, BenchError, BenchErrorKind, Exit, Result};
-use crate::host::{HostFacts, steal_ticks, ticks_per_second};
+use crate::host::HostFacts;
 use crate::matrix::expand::PlannedCell;
 use crate::model::is_yardstick;
 use bench::{Bench, Feasible};
-use block::Blocks;
+use block::Standing;
 use budget::Budget;
 use interrupt::Interrupt;
-use journal::{Ending, Header, Journal, Origin, Record, RunRecord, SCHEMA};
+use journal::{Ending, Header, Journal, Origin, RunRecord, SCHEMA};
 use progress::Progress;
+use record::Method;
+use runner::Runner;
+
+use crate::stats::precision::Precision;
 
 /// What to run.
 #[derive(Debug, Clone)]
@@ -48,6 +58,8 @@ pub struct Plan {
     pub label: Option<String>,
     /// Compare files of any length whole in each block.
     pub check_all: bool,
+    /// How it measures.
+    pub method: Method,
 }
 
 /// How a run went.
@@ -62,17 +74,18 @@ pub struct Outcome {
 /// Part of the budget that is kept for the last check and the report.
 const CLOSING: f64 = 0.06;
 
-/// Runs `plan` into the directory `out`, which must not hold a run.
+/// Runs `plan` into the directory `out`, which must not exist or be empty.
 ///
 /// # Errors
 ///
 /// Nothing can run here, `out` cannot be written, or a layer was changed by a driver.
 pub fn start(plan: &Plan, out: &Path, interrupt: &Interrupt) -> Result<Outcome> {
     let deadline = Instant::now() + plan.budget.mul_f64(1.0 - CLOSING);
-    fs::create_dir_all(out).at("create", out)?;
+    claim(out)?;
     let progress = Progress::start(plan.cells.len(), deadline);
     progress.stage("trying drivers");
     let bench = Bench::open(&plan.cells, &plan.scratch)?;
+    interrupt.note_scratch(bench.scratch());
     let Feasible { cells, skips } = bench.feasible(&plan.cells, interrupt)?;
     if !cells.iter().any(is_wanted) && plan.cells.iter().any(is_wanted) {
         let reasons: Vec<String> =
@@ -83,20 +96,24 @@ pub fn start(plan: &Plan, out: &Path, interrupt: &Interrupt) -> Result<Outcome> 
     let mut host = HostFacts::read(plan.seed, &plan.matrix)?;
     host.label = plan.label.clone().unwrap_or(host.label);
     host.backings = bench.backings.values().map(|it| it.facts.clone()).collect();
-    let (cuts, goals) = (plan.cuts.clone(), plan.goals.clone());
+    let (cuts, goals, method) = (plan.cuts.clone(), plan.goals.clone(), plan.method.clone());
     let command = std::env::args().skip(1).collect();
     let names: Vec<&str> = plan.cells.iter().map(|it| it.cell.driver.as_str()).collect();
     let origin = Origin { commands: described::definitions_of(&names) };
     let blocks_max = plan.blocks_max;
-    let header = Header { schema: SCHEMA, host, blocks_max, cells, skips, cuts, goals, command, origin };
+    let header =
+        Header { schema: SCHEMA, host, blocks_max, cells, skips, cuts, goals, command, method, origin };
     let journal = Journal::create(out, &header)?;
-    let budget = Budget::new(deadline, plan.blocks_max);
-    let (failed, check_all) = (BTreeSet::new(), plan.check_all);
-    Runner { bench, header, journal, budget, progress, interrupt, failed, check_all }.go(0)?;
+    let budget = Budget::new(plan.blocks_max);
+    let precision = header.method.precision.map(|target| Precision::new(target, &header.cells));
+    let standing = Standing { failed: Default::default(), precision };
+    let (check_all, sessions) = (plan.check_all, (0, header.method.sessions));
+    Runner { bench, header, journal, budget, progress, interrupt, standing, check_all, sessions, deadline }
+        .go(0, out)?;
     outcome(out)
 }
 
-/// Continues the run in `out` with its own cells and seed, for `budget` more.
+/// Continues the run in `out` with its own cells and seed, for `budget` more, in a session of its own.
 ///
 /// # Errors
 ///
@@ -112,16 +129,40 @@ pub fn resume(out: &Path, scratch: &Path, budget: Duration, interrupt: &Interrup
     }
     let progress = Progress::start(header.cells.len(), deadline);
     let bench = Bench::open(&header.cells, scratch)?;
+    interrupt.note_scratch(bench.scratch());
     let journal = Journal::reopen(out)?;
-    let budget = Budget::new(deadline, header.blocks_max);
-    let (failed, check_all) = (record.errors().into_keys().collect(), false);
-    Runner { bench, header, journal, budget, progress, interrupt, failed, check_all }.go(done)?;
+    let budget = Budget::new(header.blocks_max);
+    let standing =
+        Standing { failed: record.errors().into_keys().collect(), precision: Precision::replay(&record) };
+    let begun = record.blocks.values().map(|it| it.session + 1).max().unwrap_or(0);
+    let sessions = (begun, header.method.sessions.max(begun + 1));
+    let check_all = false;
+    Runner { bench, header, journal, budget, progress, interrupt, standing, check_all, sessions, deadline }
+        .go(done, out)?;
     outcome(out)
 }
 
 /// Whether somebody asked for the cell; nobody asks for yardsticks.
 fn is_wanted(planned: &PlannedCell) -> bool {
     !is_yardstick(&planned.cell.params.model)
+}
+
+/// Makes the directory of a new run, and finds out now rather than at the end whether it can be written.
+fn claim(out: &Path) -> Result<()> {
+    let config = |message: String| BenchError::new("write results to", out, BenchErrorKind::Config(message));
+    let unwritable = |error: std::io::Error| config(format!("{error}; give another --out"));
+    fs::create_dir_all(out).map_err(unwritable)?;
+    if let Some(entry) = fs::read_dir(out).at("read directory", out)?.next() {
+        let name = entry.at("read directory", out)?.file_name();
+        let message = if name == journal::FILE_NAME || out.join(journal::FILE_NAME).exists() {
+            "a run lies there already; continue it with --resume, or give another --out".to_owned()
+        } else {
+            format!("it is not empty: {name:?} lies there; give another --out")
+        };
+        return Err(config(message));
+    }
+    let mut probe = tempfile::tempfile_in(out).map_err(unwritable)?;
+    std::io::Write::write_all(&mut probe, b"a line").map_err(unwritable)
 }
 
 fn outcome(out: &Path) -> Result<Outcome> {
@@ -132,64 +173,4 @@ fn outcome(out: &Path) -> Result<Outcome> {
         _ => Exit::Success,
     };
     Ok(Outcome { record, exit })
-}
-
-/// A run that is under way.
-struct Runner<'a> {
-    bench: Bench,
-    header: Header,
-    journal: Journal,
-    budget: Budget,
-    progress: Progress,
-    interrupt: &'a Interrupt,
-    /// Cells that failed before.
-    failed: BTreeSet<usize>,
-    check_all: bool,
-}
-
-impl Runner<'_> {
-    /// Builds, measures blocks from number `done` on, checks the layers, and writes the end.
-    fn go(mut self, done: u32) -> Result<()> {
-        self.progress.stage("building layers");
-        let measured = match self.bench.build(&self.header.cells, self.interrupt) {
-            Ok(()) => self.measure_blocks(done),
-            Err(error) => Err(error),
-        };
-        self.progress.finish();
-        let ending = match measured {
-            Ok(ending) => ending,
-            Err(BenchError { kind: BenchErrorKind::Interrupted, .. }) => Ending::Interrupted,
-            Err(error) => return Err(error),
-        };
-        let bench = &self.bench;
-        let changed = bench.layers.values().find_map(|it| it.check_unchanged(&bench.pattern).err());
-        if let Some(error) = &changed {
-            tracing::error!(error = error.line(), "a layer was changed");
-        }
-        self.journal.append(&Record::End { ending, layers_unchanged: changed.is_none() })?;
-        self.journal.flush()
-    }
-
-    fn measure_blocks(&mut self, done: u32) -> Result<Ending> {
-        let (cells, seed) = (&self.header.cells, self.header.host.seed);
-        let (bench, interrupt, check_all) = (&self.bench, self.interrupt, self.check_all);
-        let failed = std::mem::take(&mut self.failed);
-        let mut blocks = Blocks { bench, cells, seed, interrupt, failed, check_all };
-        for block in done.. {
-            let planned = self.budget.planned(block, Instant::now());
-            if planned <= block {
-                let all = self.header.blocks_max <= block;
-                return Ok(if all { Ending::Complete } else { Ending::Budget });
-            }
-            self.progress.plan(block, planned, self.budget.block_time());
-            let (start, steal) = (Instant::now(), steal_ticks());
-            blocks.measure(block, &mut self.journal, &self.progress)?;
-            self.budget.took(start.elapsed());
-            let elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-            let steal_ms = steal_ticks().saturating_sub(steal) * 1000 / ticks_per_second().max(1);
-            self.journal.append(&Record::BlockEnd { block, elapsed_ms, steal_ms })?;
-            self.journal.flush()?;
-        }
-        Ok(Ending::Complete)
-    }
 }

@@ -39,6 +39,8 @@ pub struct Latency {
     pub p90: Option<f64>,
     /// 99th percentile; none below 1000 samples.
     pub p99: Option<f64>,
+    /// 99.9th percentile; none below 10 000 samples.
+    pub p99_9: Option<f64>,
     /// Longest.
     pub max: f64,
     /// Median of the time until the file was open, for models that open one.
@@ -155,6 +157,7 @@ fn latency(samples_ns: &[u64], opens: Vec<f64>) -> Option<Latency> {
         p50_interval: median_interval(&values),
         p90: tail_quantile(&values, 0.90),
         p99: tail_quantile(&values, 0.99),
+        p99_9: tail_quantile(&values, 0.999),
         max: *values.last()?,
         open_p50: median(&sorted(opens)),
         histogram,

@@ -7,8 +7,8 @@ use clap::Args;
 
 use crate::driver::command::{self, Definition};
 use crate::error::{BenchError, BenchErrorKind, Result};
-use crate::matrix::Matrix;
 use crate::matrix::expand::{PlannedCell, cells};
+use crate::matrix::{Matrix, estimate, overrides};
 use crate::{driver, suggest};
 
 /// What to measure, and where.
@@ -21,6 +21,9 @@ pub struct MatrixArgs {
     /// A file that describes more drivers, as docs/ADD_A_DRIVER.md says; all of them are measured too.
     #[arg(long = "drivers", value_name = "FILE")]
     pub described: Option<PathBuf>,
+    /// Change a key of the matrix, such as budget=30s, group.0.files=8 or driver.*.options=default.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
 
     /// Only this driver; may be given several times.
     #[arg(long = "driver", value_name = "NAME", value_delimiter = ',')]
@@ -49,9 +52,23 @@ pub fn register(definitions: &[Definition]) -> Result<()> {
 ///
 /// `Config`: no such matrix, or a driver that is not in it.
 pub fn planned(args: &MatrixArgs, budget: Option<Duration>) -> Result<(Matrix, Vec<PlannedCell>)> {
+    let mut matrix = resolved(args)?;
+    if let Some(budget) = budget {
+        matrix.budget = budget.as_secs_f64();
+    }
+    let cells = cells_of(&matrix)?;
+    Ok((matrix, cells))
+}
+
+/// The matrix with what `--set` and `--driver` change.
+///
+/// # Errors
+///
+/// `Config`: no such matrix, a wrong assignment, or a driver that is not in it.
+pub fn resolved(args: &MatrixArgs) -> Result<Matrix> {
     let described = args.described.as_deref().map_or(Ok(Vec::new()), command::load)?;
     register(&described)?;
-    let mut matrix = Matrix::load(&args.matrix)?;
+    let mut matrix = overrides::apply(Matrix::load(&args.matrix)?, &args.set)?;
     register(&matrix.command)?;
     matrix.add_rows(&described);
     for name in &args.drivers {
@@ -63,7 +80,17 @@ pub fn planned(args: &MatrixArgs, budget: Option<Duration>) -> Result<(Matrix, V
             return config(format!("matrix {} does not have it", matrix.name));
         }
     }
-    let budget_seconds = budget.map_or(matrix.budget, |it| it.as_secs_f64());
-    let cells = cells(&matrix, &args.drivers, budget_seconds);
-    Ok((matrix, cells))
+    matrix.restrict(&args.drivers);
+    Ok(matrix)
+}
+
+/// All cells of `matrix` within its own budget.
+///
+/// # Errors
+///
+/// `Config`: there are more than can be counted.
+pub fn cells_of(matrix: &Matrix) -> Result<Vec<PlannedCell>> {
+    let config = |message| BenchError::new("expand matrix", &matrix.name, BenchErrorKind::Config(message));
+    estimate::check_product(matrix).map_err(config)?;
+    Ok(cells(matrix, &[], matrix.budget))
 }

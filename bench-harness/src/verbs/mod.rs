@@ -1,5 +1,6 @@
 //! The verbs of the command line: one file each, with its arguments.
 
+pub mod doctor;
 pub mod gate;
 pub mod limits;
 pub mod list;
@@ -7,6 +8,8 @@ pub mod matrix;
 pub mod overhead;
 pub mod report;
 pub mod run;
+pub mod schema;
+pub mod signals;
 pub mod trials;
 pub mod verify;
 
@@ -26,6 +29,8 @@ pub fn execute(verb: &Verb) -> Result<Exit> {
         Verb::Report(args) => report::report(args),
         Verb::Verify(args) => verify::verify(args),
         Verb::Gate(args) => gate::gate(args),
+        Verb::Schema(args) => schema::schema(args),
+        Verb::Doctor(args) => doctor::doctor(args),
         Verb::Keep(args) => keep::keep(args),
         Verb::Overhead(args) => overhead::overhead(args),
     }

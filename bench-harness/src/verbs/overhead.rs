@@ -1,6 +1,6 @@
 //! `overhead`: what the harness itself costs, beside a program that does the reference operation without it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -13,7 +13,7 @@ use crate::host::HostFacts;
 use crate::matrix::expand::{PlannedCell, order, yardstick};
 use crate::model::YARDSTICKS;
 use crate::run::bench::Bench;
-use crate::run::block::Blocks;
+use crate::run::block::{Blocks, Number, Standing};
 use crate::run::interrupt::Interrupt;
 use crate::run::journal::{Header, Journal, Record, RunRecord};
 use crate::run::progress::Progress;
@@ -106,8 +106,10 @@ fn measure(args: &OverheadArgs, interrupt: &Interrupt) -> Result<Measured> {
     let dir = bench.branch_home("dir", args.blocks)?.join("peer");
     std::fs::create_dir(&dir).at("create", &dir)?;
     let progress = Progress::start(cells.len(), Instant::now());
-    let failed = BTreeSet::new();
-    let mut blocks = Blocks { bench: &bench, cells: &cells, seed, interrupt, failed, check_all: false };
+    let standing = &mut Standing::default();
+    let (rate_per_s, check_all) = (None, false);
+    let mut blocks =
+        Blocks { bench: &bench, cells: &cells, seed, rate_per_s, interrupt, check_all, standing };
     let mut peer = BTreeMap::new();
     for block in 0..args.blocks {
         // Not the stream that orders the cells of the block.
@@ -115,7 +117,8 @@ fn measure(args: &OverheadArgs, interrupt: &Interrupt) -> Result<Measured> {
             if side == 0 {
                 peer.insert(block, run_peer(&args.peer, &dir, args.samples)?);
             } else {
-                blocks.measure(block, &mut journal, &progress)?;
+                let number = Number { block, session: 0, ordinal: block };
+                blocks.measure(number, &mut journal, &progress)?;
                 journal.append(&Record::BlockEnd { block, elapsed_ms: 0, steal_ms: 0 })?;
             }
         }

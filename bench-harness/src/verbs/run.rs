@@ -6,15 +6,20 @@ use std::time::Duration;
 use clap::Args;
 
 use super::limits::LimitArgs;
-use super::matrix::{MatrixArgs, planned};
-use crate::error::{Exit, Result};
-use crate::matrix::expand::cuts;
+use super::matrix::{MatrixArgs, cells_of, resolved};
+use super::signals;
+use crate::error::{BenchError, BenchErrorKind, Exit, Result};
+use crate::matrix::estimate::Estimate;
+use crate::matrix::expand::{PlannedCell, cuts};
+use crate::matrix::{Matrix, overrides};
 use crate::report::{self, versus};
-use crate::run::interrupt::Interrupt;
-use crate::run::journal::Ending;
+use crate::run::journal::{Ending, RunRecord};
+use crate::run::lock::Lock;
+use crate::run::record::{CachePolicy, Config, Method};
 use crate::run::{Outcome, Plan};
 use crate::size::parse_seconds;
-use crate::{host, run, sandbox};
+use crate::stats::precision::LOOKS;
+use crate::{backing, host, run};
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -36,11 +41,34 @@ pub struct RunArgs {
     pub seed: Option<u64>,
 
     /// Continue the run in --out with its own cells and seed.
-    #[arg(long, requires = "out", conflicts_with_all = ["seed", "drivers", "label"])]
+    #[arg(long, requires = "out", conflicts_with_all = ["seed", "drivers", "label", "set", "sessions", "precision", "rate", "print_config"])]
     pub resume: bool,
 
     #[command(flatten)]
     limits: LimitArgs,
+    /// Spread the blocks over N sessions, each with layers, imports and servers made anew; as --set sessions=N.
+    #[arg(long, value_name = "N")]
+    pub sessions: Option<u32>,
+
+    /// Measure a cell no more once its 95 % interval is this narrow, such as 2.5%, and up to 160 blocks; as --set precision=P.
+    #[arg(long, value_name = "SHARE")]
+    pub precision: Option<String>,
+
+    /// Start single operations at this mean rate per second, whether earlier ones have ended or not; as --set rate=R.
+    #[arg(long, value_name = "PER_SECOND")]
+    pub rate: Option<f64>,
+
+    /// Print the matrix with all that was set, and how large the run would be; measure nothing.
+    #[arg(long)]
+    pub print_config: bool,
+
+    /// Start a run of absurd size all the same.
+    #[arg(long)]
+    pub yes: bool,
+
+    /// Measure although another bench measures in the same --backing.
+    #[arg(long)]
+    pub allow_concurrent: bool,
 
     /// Name of this machine in titles; its hostname without it.
     #[arg(long, value_name = "NAME")]
@@ -67,33 +95,96 @@ pub fn parse_budget(text: &str) -> Result<Duration, String> {
 /// A wrong matrix, nothing that can run here, or results that cannot be written.
 pub fn run(args: &RunArgs) -> Result<Exit> {
     args.limits.choose();
-    let (matrix, cells) = planned(&args.matrix, args.budget)?;
+    let (matrix, cells) = resolved_run(args)?;
     let versus = versus::chosen(args.versus.as_deref(), cells.iter().map(|it| it.cell.subject()).collect())?;
-    let interrupt = Interrupt::install()?;
-    sandbox::enter()?;
-    let budget = args.budget.unwrap_or(Duration::from_secs_f64(matrix.budget));
+    if args.print_config {
+        return print_config(&matrix, &cells);
+    }
+    if !args.resume && !args.yes {
+        confirm(&matrix, &cells, &args.matrix.backing)?;
+    }
+    let _lock = (!args.allow_concurrent).then(|| Lock::take(&args.matrix.backing)).transpose()?;
+    let interrupt = signals::install()?;
     let out = args.out.clone().unwrap_or_else(|| default_out(""));
     let outcome = if args.resume {
-        run::resume(&out, &args.matrix.backing, budget, &interrupt)?
+        run::resume(&out, &args.matrix.backing, resumed_budget(args, &out)?, &interrupt)?
     } else {
-        let plan = Plan {
-            cuts: cuts(&matrix, budget.as_secs_f64()),
-            goals: matrix.goals,
-            matrix: matrix.name,
-            cells,
-            blocks_max: matrix.blocks_max,
-            budget,
-            seed: args.seed.unwrap_or_else(seed_from_clock),
-            scratch: args.matrix.backing.clone(),
-            label: args.label.clone(),
-            check_all: false,
-        };
-        run::start(&plan, &out, &interrupt)?
+        run::start(&plan(args, matrix, cells)?, &out, &interrupt)?
     };
     let page = report::write_versus(&outcome.record, &out, versus.as_ref())?;
     tell(&outcome);
     println!("{}", page.display());
     Ok(outcome.exit)
+}
+
+/// The matrix with all that the command line changes, and its cells.
+fn resolved_run(args: &RunArgs) -> Result<(Matrix, Vec<PlannedCell>)> {
+    let flags = [
+        args.sessions.map(|it| format!("sessions={it}")),
+        args.precision.as_ref().map(|it| format!("precision={it:?}")),
+        args.rate.map(|it| format!("rate={it:?}")),
+    ];
+    let flags: Vec<String> = flags.into_iter().flatten().collect();
+    let mut matrix = overrides::apply(resolved(&args.matrix)?, &flags)?;
+    if let Some(budget) = args.budget {
+        matrix.budget = budget.as_secs_f64();
+    }
+    if matrix.precision.is_some() {
+        matrix.blocks_max = LOOKS[LOOKS.len() - 1];
+    }
+    let cells = cells_of(&matrix)?;
+    Ok((matrix, cells))
+}
+
+/// The time a resumed run has: what is given, else what the run was given when it began.
+fn resumed_budget(args: &RunArgs, out: &Path) -> Result<Duration> {
+    let recorded = |config: &Config| Matrix::parse(&config.toml, out).map(|it| it.budget);
+    let budget = match (args.budget, &RunRecord::load(out)?.header.method.config) {
+        (Some(budget), _) => return Ok(budget),
+        (None, Some(config)) => recorded(config)?,
+        (None, None) => Matrix::load(&args.matrix.matrix)?.budget,
+    };
+    Ok(Duration::from_secs_f64(budget))
+}
+
+fn plan(args: &RunArgs, matrix: Matrix, cells: Vec<PlannedCell>) -> Result<Plan> {
+    Ok(Plan {
+        method: Method {
+            sessions: matrix.sessions,
+            precision: matrix.precision,
+            rate_per_s: matrix.rate,
+            cache_policy: CachePolicy::Keep,
+            config: Some(Config::of(matrix.to_toml()?)),
+        },
+        cuts: cuts(&matrix, matrix.budget),
+        goals: matrix.goals,
+        matrix: matrix.name,
+        cells,
+        blocks_max: matrix.blocks_max,
+        budget: Duration::from_secs_f64(matrix.budget),
+        seed: args.seed.unwrap_or_else(seed_from_clock),
+        scratch: args.matrix.backing.clone(),
+        label: args.label.clone(),
+        check_all: false,
+    })
+}
+
+/// Prints the matrix, and as a comment how large its run would be.
+fn print_config(matrix: &Matrix, cells: &[PlannedCell]) -> Result<Exit> {
+    let toml = matrix.to_toml()?;
+    let estimate = Estimate::of(cells);
+    println!("# {}", estimate.line());
+    println!("# at most {} blocks in {} s; times are rough", matrix.blocks_max, matrix.budget);
+    println!("# sha256 {}", Config::of(toml.clone()).sha256);
+    print!("{toml}");
+    Ok(Exit::Success)
+}
+
+/// Refuses a run of absurd size that nobody asked for twice.
+fn confirm(matrix: &Matrix, cells: &[PlannedCell], backing: &Path) -> Result<()> {
+    let exists = backing.ancestors().find(|it| it.exists()).unwrap_or(Path::new("."));
+    let excess = Estimate::of(cells).excess(backing::free_bytes(exists)?);
+    excess.map_or(Ok(()), |excess| Err(BenchError::new("run", &matrix.name, BenchErrorKind::Config(excess))))
 }
 
 /// Says on stderr what the numbers do not: skips, errors, an early end.
@@ -117,7 +208,12 @@ fn tell(outcome: &Outcome) {
     for cut in &record.header.cuts {
         eprintln!("left out of runs with a budget {cut}");
     }
-    eprintln!("{} blocks of {} cells ({why})", record.n_complete(), record.header.cells.len());
+    if let Some(warning) = record.header.host.environment.clock_warning() {
+        eprintln!("warning: {warning}");
+    }
+    let sessions = record.n_sessions();
+    let cells = record.header.cells.len();
+    eprintln!("{} blocks of {cells} cells in {sessions} sessions ({why})", record.n_complete());
 }
 
 /// `target/bench/DATE-REV`, with `prefix` before the date.

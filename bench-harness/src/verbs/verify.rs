@@ -8,11 +8,13 @@ use clap::Args;
 use super::limits::LimitArgs;
 use super::matrix::{MatrixArgs, planned};
 use super::run::seed_from_clock;
+use super::signals;
 use crate::cell::Subject;
 use crate::error::{At as _, Exit, Result};
-use crate::run::interrupt::Interrupt;
+use crate::run;
+use crate::run::lock::Lock;
+use crate::run::record::Method;
 use crate::run::{Outcome, Plan};
-use crate::{run, sandbox};
 
 /// Arguments of `verify`.
 #[derive(Debug, Args)]
@@ -33,8 +35,8 @@ pub struct VerifyArgs {
 pub fn verify(args: &VerifyArgs) -> Result<Exit> {
     args.limits.choose();
     let (matrix, mut cells) = planned(&args.matrix, None)?;
-    let interrupt = Interrupt::install()?;
-    sandbox::enter()?;
+    let _lock = Lock::take(&args.matrix.backing)?;
+    let interrupt = signals::install()?;
     cells.iter_mut().for_each(|it| it.files = 1);
     let out = tempfile::tempdir().at("create", "run directory")?;
     let plan = Plan {
@@ -48,6 +50,7 @@ pub fn verify(args: &VerifyArgs) -> Result<Exit> {
         scratch: args.matrix.backing.clone(),
         label: None,
         check_all: true,
+        method: Method::default(),
     };
     let outcome = run::start(&plan, out.path(), &interrupt)?;
     print_verified(&outcome);

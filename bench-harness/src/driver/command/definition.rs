@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::template::{Hole, Template};
@@ -11,7 +12,7 @@ use crate::error::{At as _, BenchError, BenchErrorKind, Result};
 use crate::matrix::{line_of, parse_message};
 
 /// A driver that is a command: how it mounts and unmounts. Arguments are given as they are, never to a shell.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Definition {
     /// Its name in matrices and reports.

@@ -1,0 +1,125 @@
+//! Journals that are whole, cut off, of either version, and damaged.
+
+use std::io::Cursor;
+
+use super::super::journal::Journal;
+use super::super::record::{Method, Origin};
+use super::*;
+use crate::cell::{Cache, Cell};
+use crate::host::HostFacts;
+use crate::matrix::expand::PlannedCell;
+
+fn header() -> Header {
+    let params = Params {
+        model: "copy-up".to_owned(),
+        backing: "dir".to_owned(),
+        file_bytes: 4096,
+        found_at: 8,
+        n_layers: 8,
+        dir_depth: 1,
+        cache: Cache::Fresh,
+        entries: 0,
+        threads: 0,
+    };
+    let cell = Cell { driver: "plain".to_owned(), options: "default".to_owned(), params };
+    let host = HostFacts::read(1, "example").unwrap();
+    Header {
+        schema: SCHEMA,
+        host,
+        blocks_max: 3,
+        cells: vec![PlannedCell { cell, files: 2, blocks: u32::MAX }],
+        skips: vec![],
+        cuts: vec![],
+        goals: None,
+        command: vec![],
+        method: Method::default(),
+        origin: Origin::default(),
+    }
+}
+
+fn sample(block: u32, ns: u64) -> Record {
+    Record::Sample {
+        cell: 0,
+        block,
+        file: 0,
+        ns,
+        open_ns: Some(ns / 2),
+        involuntary_switches: u32::from(block == 1),
+        response_ns: None,
+    }
+}
+
+#[test]
+fn records_survive_and_repeated_blocks_replace() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = Journal::create(dir.path(), &header()).unwrap();
+    for record in [
+        Record::BlockStart { block: 0, session: 0 },
+        sample(0, 100),
+        Record::BlockEnd { block: 0, elapsed_ms: 5, steal_ms: 0 },
+        Record::BlockStart { block: 1, session: 0 },
+        sample(1, 200),
+    ] {
+        journal.append(&record).unwrap();
+    }
+    journal.flush().unwrap();
+    // Killed in the middle of a line.
+    let path = dir.path().join(FILE_NAME);
+    let mut text = std::fs::read(&path).unwrap();
+    text.extend_from_slice(b"{\"type\":\"sam");
+    std::fs::write(&path, text).unwrap();
+
+    let cut_off = RunRecord::load(dir.path()).unwrap();
+    assert_eq!((cut_off.n_complete(), cut_off.ending), (1, None));
+    assert_eq!(cut_off.header, header_like(&cut_off));
+    assert_eq!(cut_off.counted().len(), 1, "the cut-off block does not count");
+
+    let mut journal = Journal::reopen(dir.path()).unwrap();
+    for record in [
+        Record::BlockStart { block: 1, session: 0 },
+        sample(1, 300),
+        Record::BlockEnd { block: 1, elapsed_ms: 5, steal_ms: 0 },
+        Record::End { ending: Ending::Complete, layers_unchanged: true },
+    ] {
+        journal.append(&record).unwrap();
+    }
+    journal.flush().unwrap();
+    let resumed = RunRecord::load(dir.path()).unwrap();
+    assert_eq!(resumed.n_complete(), 2);
+    assert_eq!(resumed.blocks[&1].samples, [(0, 0, 300, Some(150))], "the repeated block counts");
+    assert_eq!(resumed.ending, Some(Ending::Complete));
+    assert_eq!(resumed.blocks[&0].switches.len() + resumed.blocks[&0].responses.len(), 0);
+    assert_eq!(resumed.blocks[&1].switches, BTreeMap::from([((0, 0), 1)]));
+}
+
+fn header_like(run: &RunRecord) -> Header {
+    // The clock cost and the start differ between two readings of the host.
+    Header { host: run.header.host.clone(), ..header() }
+}
+
+#[test]
+fn damage_is_named_by_line() {
+    let good = serde_json::to_string(&Record::Header(Box::new(header()))).unwrap();
+    for (text, expected) in [
+        (String::new(), "line 1: no header"),
+        ("{\"type\":\"block-start\",\"block\":0}\n".to_owned(), "line 1: the header must be"),
+        (
+            good.replacen("\"schema\":2", "\"schema\":99", 1) + "\n",
+            "line 1: schema 99, but this aufs-bench reads 1 to 2",
+        ),
+        ("{\"type\":\"header\",\"schema\":3,\"new\":true}\n".to_owned(), "use the version that measured it"),
+        (format!("{good}\nnonsense\n"), "line 2: "),
+        (format!("{good}\n{}\n", serde_json::to_string(&sample(0, 1)).unwrap()), "line 2: block 0 was not"),
+        (
+            format!(
+                "{good}\n{}\n{}\n",
+                "{\"type\":\"block-start\",\"block\":0}",
+                "{\"type\":\"error\",\"cell\":9,\"block\":0,\"message\":\"x\"}"
+            ),
+            "line 3: no cell 9",
+        ),
+    ] {
+        let error = RunRecord::read(Cursor::new(text), Path::new("x")).unwrap_err();
+        assert!(error.line().contains(expected), "{} lacks {expected}", error.line());
+    }
+}
