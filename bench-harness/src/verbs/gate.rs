@@ -148,10 +148,17 @@ fn parse_glob(text: &str) -> Result<Pattern, String> {
 pub fn gate(args: &GateArgs) -> Result<Exit> {
     let done = match &args.verb {
         Some(GateVerb::Report(args)) => judge_again(args),
-        Some(GateVerb::Selftest(args)) => trials::live(args, args.live.unwrap_or(1)),
+        Some(GateVerb::Selftest(args)) => match args.live {
+            Some(count) => trials::live(args, count),
+            None => Err(config("selftest", "needs --live N")),
+        },
         None => gate_live(&args.live),
     };
     done.map_err(not_a_regression)
+}
+
+fn config(of: &str, what: &str) -> BenchError {
+    BenchError::new("gate", of, BenchErrorKind::Config(what.to_owned()))
 }
 
 /// Exit code 1 says that head is slower; whatever else has failed says 5.
@@ -166,8 +173,7 @@ fn not_a_regression(error: BenchError) -> BenchError {
 fn gate_live(args: &LiveArgs) -> Result<Exit> {
     let out = args.out.clone().unwrap_or_else(|| default_out("gate-"));
     let (Some(base), Some(head)) = (args.base.clone(), args.head.clone()) else {
-        let kind = BenchErrorKind::Config("needs --base and --head".to_owned());
-        return Err(BenchError::new("gate", "arms", kind));
+        return Err(config("arms", "needs --base and --head"));
     };
     let plan = Plan {
         seed: args.seed.unwrap_or_else(seed_from_clock),
