@@ -10,6 +10,7 @@ use crate::driver::Branch;
 use crate::driver::View;
 use crate::error::{At as _, BenchError, BenchErrorKind, Result};
 use crate::host::{BackingFacts, filesystem_hash, filesystem_of};
+use crate::run::cold;
 
 /// The words a matrix may use.
 pub const NAMES: &[&str] = &["dir", "tmpfs", "loop:ext4", "loop:xfs", "loop:btrfs"];
@@ -28,8 +29,8 @@ pub struct Backing {
     /// file is created. Removing the branches of each block would make every
     /// later copy-up pay for that: by 0.7 ms where 30 µs were true.
     pub keeps_inodes: bool,
-    /// Whether it lies in an image, whose freed blocks the host gets back only when told so.
-    is_image: bool,
+    /// The image that it lies in, whose freed blocks the host gets back only when told so.
+    image: Option<PathBuf>,
     /// The mount of a tmpfs or an image, if it is one.
     _view: Option<View>,
 }
@@ -53,9 +54,10 @@ impl Backing {
         if keeps_inodes {
             options.push_str(" (no journal)");
         }
+        let image = name.split_once(':').map(|(_, fs_type)| image_of(&home.join(fs_type)));
         let fs_hash = view.is_none().then(|| filesystem_hash(&dir)).flatten();
         let facts = BackingFacts { name: name.to_owned(), fs_type, options, path: dir.clone(), fs_hash };
-        Ok(Self { facts, dir, keeps_inodes, is_image: is_image(name), _view: view })
+        Ok(Self { facts, dir, keeps_inodes, image, _view: view })
     }
 
     /// Makes ext4 put each directory created in `dir` somewhere else on the disk (`chattr +T`).
@@ -81,12 +83,24 @@ impl Backing {
     ///
     /// What `fstrim` reports, or that it is missing.
     pub fn trim(&self) -> Result<()> {
-        if !self.is_image {
+        if self.image.is_none() {
             return Ok(());
         }
         // Blocks of removed files are free to trim only once the removal is on disk.
         self.settle()?;
         run(Command::new("fstrim").arg(&self.dir), "util-linux").map(|_| ())
+    }
+
+    /// Writes what is dirty, and tells the host that the data of an image is not needed in its page cache.
+    ///
+    /// # Errors
+    ///
+    /// Any I/O error.
+    pub fn cool(&self) -> Result<()> {
+        self.settle()?;
+        let Some(image) = &self.image else { return Ok(()) };
+        File::open(image).and_then(|it| it.sync_data()).at("sync", image)?;
+        cold::forget(image)
     }
 
     /// Writes what is dirty, so that it does not weigh on the next sample.
@@ -160,10 +174,15 @@ fn mount_tmpfs(home: &Path, bytes: u64) -> Result<(PathBuf, Option<View>)> {
     Ok((dir, Some(View::kernel(branch))))
 }
 
+/// The image of a backing whose branch is `home`.
+fn image_of(home: &Path) -> PathBuf {
+    home.join("image")
+}
+
 /// Makes an image with `mkfs`, attaches and mounts it.
 fn mount_image(fs_type: &str, home: &Path, bytes: u64) -> Result<(PathBuf, Option<View>)> {
     let branch = Branch::create(&home.join(fs_type))?;
-    let image = branch.home.join("image");
+    let image = image_of(&branch.home);
     // Btrfs keeps data and metadata apart and XFS wants 300 MiB, so give some more; the image is sparse.
     let image_bytes = bytes + bytes / 2 + (1 << 30);
     let file = File::create(&image).at("create image", &image)?;

@@ -16,6 +16,8 @@ pub enum Cache {
     Fresh,
     /// The name was looked up and the file opened through the mount before.
     Hot,
+    /// As fresh, and the data that the sample needs is not in the page cache, which is verified.
+    Cold,
 }
 
 impl Cache {
@@ -24,6 +26,7 @@ impl Cache {
         match self {
             Self::Fresh => "fresh",
             Self::Hot => "hot",
+            Self::Cold => "cold",
         }
     }
 }
@@ -110,6 +113,10 @@ pub enum TreeContent {
     Large,
     /// Nothing but what all layers have: for the cells that measure no driver.
     Bare,
+    /// The measured files, and a program in the lowest layer.
+    Program,
+    /// Trees that git has under version control.
+    Repository,
 }
 
 impl Params {
@@ -121,6 +128,8 @@ impl Params {
         let content = match self.model.as_str() {
             "mount" => TreeContent::Image,
             "server-memory" => TreeContent::Large,
+            "start" | "density" => TreeContent::Program,
+            "git-status" => TreeContent::Repository,
             _ => TreeContent::Files,
         };
         TreeKey { n_layers: self.n_layers, content }

@@ -68,6 +68,9 @@ pub enum BenchErrorKind {
     /// The disk has no room for what was to be written.
     #[error("{0}")]
     Full(String),
+    /// A sample that should start cold would not, with the resident share of a file in thousandths.
+    #[error("not cold: {0} thousandths of the file are still in the page cache")]
+    NotCold(u64),
     /// A recorded run cannot be read.
     #[error("{0}")]
     Journal(String),
@@ -112,9 +115,10 @@ impl BenchError {
         match self.kind {
             BenchErrorKind::Config(_) => Exit::Usage,
             BenchErrorKind::Refused(_) => Exit::Refused,
-            BenchErrorKind::Incorrect(_) | BenchErrorKind::TimedOut(_) | BenchErrorKind::Full(_) => {
-                Exit::Incorrect
-            }
+            BenchErrorKind::Incorrect(_)
+            | BenchErrorKind::NotCold(_)
+            | BenchErrorKind::TimedOut(_)
+            | BenchErrorKind::Full(_) => Exit::Incorrect,
             BenchErrorKind::Interrupted => Exit::Interrupted,
             BenchErrorKind::Io(_)
             | BenchErrorKind::Tool(_)

@@ -10,7 +10,10 @@
 //! LAYER/data/copy-up-4K-8-fresh-17         a measured file, directory depth 1
 //! LAYER/deep/chmod-4K-8-fresh-d4/17/2/3/f  a measured file, directory depth 4 and own parents
 //! LAYER/data/walk-1K-8-hot-n10000-0/d5/f5  a file of a measured tree
+//! LAYER/bin/noop                           lowest layer of some stacks only: a program to start
 //! ```
+
+mod room;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -18,15 +21,17 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
+pub use room::planned_bytes;
 
 use crate::cell::{Params, TreeContent, TreeKey};
-use crate::driver;
 use crate::error::{At as _, BenchError, BenchErrorKind, Result};
 use crate::matrix::expand::PlannedCell;
 use crate::model;
 use crate::model::Lower;
 use crate::pattern::{Extent, Pattern};
-use crate::tree::{Shape, Tree};
+use crate::program;
+use crate::repository;
+use crate::tree::Tree;
 
 /// Mode of measured files in their layer.
 pub const FILE_MODE: u32 = 0o644;
@@ -107,43 +112,6 @@ pub fn plan(cells: &[PlannedCell], backing: &str, key: TreeKey) -> BTreeMap<Para
     counts.into_iter().map(specs).collect()
 }
 
-/// Bytes that layers, imports and one writable branch of each of `cells` need on `backing`, about.
-pub fn planned_bytes(cells: &[PlannedCell], backing: &str) -> u64 {
-    let mut trees: BTreeMap<(TreeKey, &Params), (u64, u64)> = BTreeMap::new();
-    let mut importers: BTreeSet<(&str, TreeKey)> = BTreeSet::new();
-    let mut branch_bytes = 0;
-    for PlannedCell { cell, files, .. } in cells.iter().filter(|it| it.cell.params.backing == backing) {
-        let (params, key) = (&cell.params, cell.params.tree());
-        let bytes = match key.content {
-            TreeContent::Files | TreeContent::Large => {
-                let each = u64::from(params.entries.max(1));
-                u64::from(*files) * each * (params.file_bytes.next_multiple_of(4096) + 4096)
-            }
-            TreeContent::Image => IMAGE_FILES * (IMAGE_FILE_BYTES + 4096),
-            TreeContent::Bare => 0,
-        };
-        let fills = model::by_name(&params.model).is_none_or(|it| it.fills_branches());
-        branch_bytes += if fills { bytes } else { 0 };
-        trees.insert((key, params), (bytes, dirs_of(params, *files)));
-        if driver::by_name(&cell.driver).is_some_and(|it| it.copies_layers()) {
-            importers.insert((&cell.driver, key));
-        }
-    }
-    let copies = |key: TreeKey| 1 + importers.iter().filter(|it| it.1 == key).count() as u64;
-    // Every directory and every layer's own file, in each layer.
-    let small: u64 = trees.iter().map(|((key, _), (_, dirs))| u64::from(key.n_layers) * dirs * 8192).sum();
-    small + branch_bytes + trees.iter().map(|((key, _), (bytes, _))| bytes * copies(*key)).sum::<u64>()
-}
-
-/// Directories that `files` samples of `params` need in each layer, at most.
-fn dirs_of(params: &Params, files: u32) -> u64 {
-    match model::by_name(&params.model).map(|it| it.lower()) {
-        Some(Lower::Tree(Shape::Dirs(n))) => u64::from(files) * u64::from(n + 1),
-        _ if params.dir_depth == 1 => 1,
-        _ => u64::from(files) * u64::from(params.dir_depth) + 2,
-    }
-}
-
 impl LayerStack {
     /// Writes the layers of `key` below `root`.
     ///
@@ -162,6 +130,9 @@ impl LayerStack {
         let parent = |file: &FileSpec| file.path.parent().map(Path::to_owned).unwrap_or_default();
         let mut parents: Vec<PathBuf> = files.values().flatten().map(parent).collect();
         parents.extend(trees(&files).flat_map(|(spec, tree)| tree.dirs(&spec.path)));
+        if content == TreeContent::Program {
+            parents.extend(Path::new(program::PATH).parent().map(Path::to_owned));
+        }
         parents.sort();
         parents.dedup();
         let at: Vec<&FileSpec> = measured(&files).collect();
@@ -185,9 +156,18 @@ impl LayerStack {
             let dir = &dirs[index as usize % dirs.len()];
             write_file(&dir.join(format!("data/image-{index}")), index, IMAGE_FILE_BYTES, pattern)?;
         }
+        let mut program_bytes = 0;
+        if let Some(lowest) = dirs.last().filter(|_| content == TreeContent::Program) {
+            program::lay(lowest)?;
+            program_bytes = program::len_bytes()?;
+        }
+        if content == TreeContent::Repository {
+            commit_all(&files, &dirs)?;
+        }
         let measured_bytes: u64 =
             at.iter().map(|file| file.len_bytes).chain(entries.iter().map(|it| it.3)).sum();
-        let tree_bytes = measured_bytes + image_files * IMAGE_FILE_BYTES + 64 * u64::from(n_layers) + 4096;
+        let tree_bytes =
+            measured_bytes + program_bytes + image_files * IMAGE_FILE_BYTES + 64 * u64::from(n_layers) + 4096;
         Ok(Self { dirs, files, tree_bytes })
     }
 
@@ -304,6 +284,15 @@ fn check_lengths(root: &Path, files: &BTreeMap<Params, Vec<FileSpec>>) -> Result
         "paths of {needed} bytes would pass the {PATH_MAX} that Linux takes; give a shorter --backing or dir_depth"
     );
     Err(BenchError::new("build layers in", root, BenchErrorKind::Refused(reason)))
+}
+
+/// Makes each measured tree a repository.
+fn commit_all(files: &BTreeMap<Params, Vec<FileSpec>>, layers: &[PathBuf]) -> Result<()> {
+    trees(files).try_for_each(|(spec, tree)| {
+        let dir = layers[spec.found_at as usize - 1].join(&spec.path);
+        let paths: Vec<PathBuf> = tree.files(&dir).into_iter().map(|it| it.0).collect();
+        repository::commit(&dir, &paths)
+    })
 }
 
 fn create_dirs(layer: &Path, parents: &[PathBuf]) -> Result<()> {

@@ -4,10 +4,11 @@ use std::os::unix::fs::FileExt as _;
 
 use super::*;
 use crate::cell::{Cache, Cell};
+use crate::tree::Shape;
 
 const KEY: TreeKey = TreeKey { n_layers: 3, content: TreeContent::Files };
 
-fn planned(dir_depth: u32, files: u32) -> PlannedCell {
+pub(super) fn planned(dir_depth: u32, files: u32) -> PlannedCell {
     let params = Params {
         model: "copy-up".to_owned(),
         backing: "dir".to_owned(),
@@ -69,23 +70,6 @@ fn deep_trees_are_built_and_paths_too_long_are_refused() {
     let error = LayerStack::build(&far, KEY, files(), &pattern).unwrap_err();
     assert!(matches!(error.kind, BenchErrorKind::Refused(_)), "{error:?}");
     assert!(!root.path().join("far").exists());
-}
-
-#[test]
-fn room_is_planned_for_copies_and_branches() {
-    let cell = |driver: &str, model: &str| {
-        let mut planned = planned(1, 2);
-        planned.cell.driver = driver.to_owned();
-        planned.cell.params.model = model.to_owned();
-        planned.cell.params.file_bytes = 1 << 20;
-        planned
-    };
-    let mib = |cells: &[PlannedCell]| planned_bytes(cells, "dir") >> 20;
-    assert_eq!(mib(&[cell("overlayfs", "read-sequential")]), 2, "the layer");
-    assert_eq!(mib(&[cell("overlayfs", "copy-up")]), 4, "and the branch");
-    assert_eq!(mib(&[cell("overlayfs", "copy-up"), cell("aufs-fuse", "copy-up")]), 6, "two branches");
-    assert_eq!(mib(&[cell("plain", "read-sequential")]), 4, "the layer and its import");
-    assert_eq!(planned_bytes(&[cell("plain", "copy-up")], "tmpfs"), 0);
 }
 
 #[test]

@@ -24,7 +24,9 @@ mod layers;
 mod matrix;
 mod model;
 mod pattern;
+mod program;
 mod report;
+mod repository;
 mod run;
 mod sandbox;
 mod size;
@@ -40,6 +42,10 @@ use clap::Parser as _;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|it| it == program::WORD) {
+        return verbs::noop::noop(arguments).into();
+    }
     let cli = cli::Cli::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();

@@ -55,6 +55,12 @@ impl Pattern {
         self.chunk(number, 0, usize::try_from(len_bytes).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES))
     }
 
+    /// The `len` bytes from byte `at` on of file `number`; both multiples of 4 KiB within one chunk of 64 KiB.
+    pub fn page(&self, number: u64, at: u64, len: usize) -> Vec<u8> {
+        let (index, start) = (at / CHUNK_BYTES as u64, (at % CHUNK_BYTES as u64) as usize);
+        if start == 0 { self.chunk(number, index, len) } else { self.template[start..start + len].to_vec() }
+    }
+
     /// `len_bytes` of chunks for [`Pattern::label`]; a multiple of 64 KiB.
     pub fn step(&self, len_bytes: usize) -> Vec<u8> {
         self.template.iter().copied().cycle().take(len_bytes).collect()
@@ -189,6 +195,11 @@ mod tests {
             assert!(at != 0 || pattern.small(9, 4096) == found[..4096]);
         }
         assert_eq!(pattern.small(9, 5).len(), 5);
+        for at in (0..2 << 20).step_by(4096) {
+            let mut found = vec![0; 4096];
+            file.read_exact_at(&mut found, at).unwrap();
+            assert!(found == pattern.page(9, at, 4096), "page at {at}");
+        }
     }
 
     #[test]

@@ -116,11 +116,11 @@ fn root_a_run_writes_every_file_and_leaves_nothing_mounted() {
     let header = fs::read_to_string(place.path("out/summary.csv")).unwrap();
     assert!(header.starts_with(
         "driver,options,model,backing,file_bytes,found_at,n_layers,dir_depth,cache,\
-         n,p50_ns,p50_low_ns,p50_high_ns,p90_ns,p99_ns,max_ns,entries,p99_9_ns\n"
+         n,p50_ns,p50_low_ns,p50_high_ns,p90_ns,p99_ns,max_ns,entries,p99_9_ns,threads\n"
     ));
     let header = fs::read_to_string(place.path("out/metrics.csv")).unwrap();
     assert!(header.starts_with(
-        "driver,options,model,backing,file_bytes,found_at,n_layers,dir_depth,cache,metric,unit,n,p50,p50_low,p50_high,entries\n"
+        "driver,options,model,backing,file_bytes,found_at,n_layers,dir_depth,cache,metric,unit,n,p50,p50_low,p50_high,entries,threads\n"
     ));
     check_summary(&place);
     check_pictures(&place);

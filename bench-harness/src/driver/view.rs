@@ -34,12 +34,18 @@ impl Branch {
     ///
     /// Any I/O error, an existing directory among them.
     pub fn create(home: &Path) -> Result<Self> {
-        let [upper, work, target] = ["u", "w", "m"].map(|name| home.join(name));
+        let branch = Self::below(home);
         fs::create_dir(home).at("create branch", home)?;
-        for dir in [&upper, &work, &target] {
+        for dir in [&branch.upper, &branch.work, &branch.target] {
             fs::create_dir(dir).at("create branch", dir)?;
         }
-        Ok(Self { home: home.to_owned(), upper, work, target })
+        Ok(branch)
+    }
+
+    /// Where they are below `home`, which need not exist.
+    pub fn below(home: &Path) -> Self {
+        let [upper, work, target] = ["u", "w", "m"].map(|name| home.join(name));
+        Self { home: home.to_owned(), upper, work, target }
     }
 }
 

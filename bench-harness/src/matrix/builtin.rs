@@ -10,6 +10,7 @@ const ALL: &[(&str, &str)] = &[
     ("quick", include_str!("../../matrices/quick.toml")),
     ("ratios", include_str!("../../matrices/ratios.toml")),
     ("transports", include_str!("../../matrices/transports.toml")),
+    ("workloads", include_str!("../../matrices/workloads.toml")),
 ];
 
 /// The text of the matrix called `name`.

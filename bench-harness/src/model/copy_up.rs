@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use rustix::fs::OFlags;
 
-use super::{Bed, Model, Timing, close};
+use super::{Bed, Chill, Model, Timing, close};
 use crate::error::{At as _, Result};
 use crate::host::elapsed_ns;
 use crate::layers::FileSpec;
@@ -45,6 +45,10 @@ impl Model for CopyUp {
 
     fn is_single_operation(&self) -> bool {
         true
+    }
+
+    fn chills(&self) -> Chill {
+        Chill::Data
     }
 
     fn prepare(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<()> {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use rustix::fs::{AtFlags, statat};
 
-use super::{Bed, Model, Timing};
+use super::{Bed, Chill, Model, Timing};
 use crate::cell::Cache;
 use crate::error::{At as _, Result};
 use crate::host::elapsed_ns;
@@ -30,6 +30,10 @@ impl Model for Lookup {
 
     fn fills_branches(&self) -> bool {
         false
+    }
+
+    fn chills(&self) -> Chill {
+        Chill::Names
     }
 
     fn prepare(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<()> {

@@ -5,7 +5,7 @@ use std::time::Instant;
 use rustix::fs::{AtFlags, statat};
 use rustix::io::Errno;
 
-use super::{Bed, Lower, Model, Timing};
+use super::{Bed, Chill, Lower, Model, Timing};
 use crate::cell::Cache;
 use crate::error::{At as _, Result};
 use crate::host::elapsed_ns;
@@ -48,6 +48,10 @@ impl Model for LookupMissing {
 
     fn fills_branches(&self) -> bool {
         false
+    }
+
+    fn chills(&self) -> Chill {
+        Chill::Names
     }
 
     fn prepare(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<()> {

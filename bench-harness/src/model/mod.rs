@@ -8,6 +8,9 @@ mod chmod;
 mod chown_tree;
 mod copy_up;
 mod create;
+mod database;
+mod density;
+mod git_status;
 mod listing;
 mod lookup;
 mod lookup_missing;
@@ -28,15 +31,19 @@ mod rename;
 mod rename_dir;
 mod second_write;
 mod server_memory;
+mod start;
 #[cfg(test)]
 mod tests;
+mod threads;
 mod truncate;
 mod unlink;
 mod untar;
+mod usage;
 mod walk;
 mod whiteout;
 mod write_random;
 mod write_sequential;
+mod writers;
 
 use std::fmt;
 use std::fs::File;
@@ -47,20 +54,22 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, openat};
 
-use crate::cell::{Cache, Params};
+use crate::cell::{Cache, Params, TreeContent};
 use crate::driver::{Branch, Driver, Imported, View};
 use crate::error::{At as _, BenchError, BenchErrorKind, Result};
 use crate::layers::{FileSpec, LayerStack};
 use crate::pattern::{Extent, Pattern};
+use crate::program;
+use crate::run::interrupt::Interrupt;
 use crate::run::journal::Metric;
-use crate::tree::Shape;
+use crate::tree::{Shape, Tree};
 
 /// One timed repetition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timing {
     /// The whole, in ns.
     pub elapsed_ns: u64,
-    /// The part until the file was open, in ns, for models that open one.
+    /// The part until the file was open, or the stack mounted, in ns, for models that do so first.
     pub open_ns: Option<u64>,
     /// What was measured besides time.
     pub metrics: Vec<(Metric, u64)>,
@@ -82,6 +91,17 @@ pub enum Lower {
     File,
     /// A tree of files for each sample.
     Tree(Shape),
+}
+
+/// What must leave the caches so that a model starts cold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chill {
+    /// It has no cold form.
+    Nothing,
+    /// The data of the layer's files.
+    Data,
+    /// Names and attributes.
+    Names,
 }
 
 /// Closes a file, and reports what a delayed write met, which dropping it would not.
@@ -125,6 +145,11 @@ pub trait Model: Send + Sync + fmt::Debug {
     /// Whether its samples leave files on the writable branch that are as long as those of the layers.
     fn fills_branches(&self) -> bool {
         true
+    }
+
+    /// What it must not find in the caches with `cache = cold`.
+    fn chills(&self) -> Chill {
+        Chill::Nothing
     }
 
     /// Why the model says nothing about `driver`, if it does not.
@@ -221,6 +246,11 @@ static ALL: &[&dyn Model] = &[
     &parallel::Parallel,
     &page_cache::PageCache,
     &server_memory::ServerMemory,
+    &start::Start,
+    &density::Density,
+    &git_status::GitStatus,
+    &writers::Writers,
+    &database::Database,
 ];
 
 /// The model called `name`.
@@ -250,6 +280,8 @@ pub struct Bed<'a> {
     pub block: u32,
     /// For the model that mounts.
     pub mounting: Mounting<'a>,
+    /// For models whose one sample takes long.
+    pub interrupt: &'a Interrupt,
 }
 
 /// What it takes to mount the stack once more.
@@ -293,6 +325,29 @@ impl Bed<'_> {
             open.read_at(&mut [0; 4096], 0).at("read", &file.path)?;
         }
         Ok(())
+    }
+
+    /// Every file whose data a sample of `file` may read: in the layer, and in the copies of drivers that copy.
+    pub fn read_by(&self, lower: Lower, file: &FileSpec) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        let mut names = match lower {
+            Lower::Nothing => Vec::new(),
+            Lower::File => vec![file.path.clone()],
+            Lower::Tree(shape) => {
+                Tree::new(file, shape).files(&file.path).into_iter().map(|it| it.0).collect()
+            }
+        };
+        found.extend(names.iter().map(|it| self.layers.dirs[file.found_at as usize - 1].join(it)));
+        if self.params.tree().content == TreeContent::Program {
+            let path = PathBuf::from(program::PATH);
+            found.extend(self.layers.dirs.last().map(|lowest| lowest.join(&path)));
+            names.push(path);
+        }
+        let copies = self.mounting.imported.flat.as_deref();
+        let shown = self.view.upper.is_none().then_some(self.view.root.as_path());
+        let roots = copies.into_iter().chain(shown.filter(|it| Some(*it) != copies));
+        found.extend(roots.flat_map(|root| names.iter().map(|it| root.join(it))));
+        found
     }
 
     /// The file of the writable branch, for drivers that copy up.

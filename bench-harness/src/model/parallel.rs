@@ -6,11 +6,11 @@
 
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Barrier;
 use std::time::Instant;
 
 use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
 
+use super::threads::time_all;
 use super::{Bed, Lower, Model, Timing, close};
 use crate::error::{At as _, BenchError, BenchErrorKind, Result};
 use crate::host::elapsed_ns;
@@ -57,30 +57,6 @@ fn time_one(root: BorrowedFd<'_>, sets: &[Vec<PathBuf>], len_bytes: u64) -> Resu
     done.map(|()| elapsed_ns)
 }
 
-/// Time that a thread for each of `sets` takes until the last has ended, in ns.
-fn time_all(root: BorrowedFd<'_>, sets: &[Vec<PathBuf>], len_bytes: u64) -> Result<u64> {
-    let barrier = Barrier::new(sets.len() + 1);
-    std::thread::scope(|scope| {
-        let run = |paths| {
-            let barrier = &barrier;
-            move || {
-                barrier.wait();
-                work(root, paths, len_bytes)
-            }
-        };
-        let threads: Vec<_> = sets.iter().map(|paths| scope.spawn(run(paths))).collect();
-        barrier.wait();
-        let start = Instant::now();
-        let done: Vec<_> = threads.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
-        let elapsed_ns = elapsed_ns(start);
-        let died = || BenchErrorKind::Tool("a thread of the bench has died".to_owned());
-        for result in done {
-            result.map_err(|_| BenchError::new("run", "threads", died()))??;
-        }
-        Ok(elapsed_ns)
-    })
-}
-
 /// The files of each directory.
 fn sets(file: &FileSpec) -> Vec<Vec<PathBuf>> {
     let mut sets = vec![Vec::new(); 2 * THREADS as usize];
@@ -110,13 +86,14 @@ impl Model for Parallel {
     fn sample(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<Timing> {
         let (sets, len_bytes) = (sets(file), file.len_bytes);
         let (many, one) = sets.split_at(THREADS as usize);
+        let all = || time_all(many.len(), |number| work(bed.root(), &many[number], len_bytes));
         // Whoever comes first warms the server: each in every other block.
         let (many_ns, one_ns) = if bed.block.is_multiple_of(2) {
-            let many_ns = time_all(bed.root(), many, len_bytes)?;
+            let many_ns = all()?;
             (many_ns, time_one(bed.root(), one, len_bytes)?)
         } else {
             let one_ns = time_one(bed.root(), one, len_bytes)?;
-            (time_all(bed.root(), many, len_bytes)?, one_ns)
+            (all()?, one_ns)
         };
         let scaling = one_ns.saturating_mul(1000) / many_ns.max(1);
         Ok(Timing { elapsed_ns: many_ns, open_ns: None, metrics: vec![(Metric::Scaling, scaling)] })

@@ -9,7 +9,7 @@ use std::time::Instant;
 use rustix::fs::{Mode, OFlags, openat};
 
 use super::walk::DIRS;
-use super::{Bed, Lower, Model, Timing};
+use super::{Bed, Chill, Lower, Model, Timing};
 use crate::cell::Cache;
 use crate::error::{At as _, Result};
 use crate::host::elapsed_ns;
@@ -59,6 +59,10 @@ impl Model for ReadFiles {
 
     fn fills_branches(&self) -> bool {
         false
+    }
+
+    fn chills(&self) -> Chill {
+        Chill::Data
     }
 
     fn prepare(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<()> {

@@ -7,7 +7,7 @@ use rustix::mm::{MapFlags, ProtFlags};
 use vm_memory::{FileOffset, MmapRegion, VolatileMemory as _};
 
 use super::read_sequential::STEP_BYTES;
-use super::{Bed, Model, Timing};
+use super::{Bed, Chill, Model, Timing};
 use crate::error::{At as _, BenchErrorKind, Result};
 use crate::host::elapsed_ns;
 use crate::layers::FileSpec;
@@ -44,6 +44,10 @@ impl Model for ReadMapped {
 
     fn fills_branches(&self) -> bool {
         false
+    }
+
+    fn chills(&self) -> Chill {
+        Chill::Data
     }
 
     fn prepare(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<()> {

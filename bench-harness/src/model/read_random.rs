@@ -3,7 +3,7 @@
 use std::os::unix::fs::FileExt as _;
 use std::time::Instant;
 
-use super::{Bed, Model, Timing};
+use super::{Bed, Chill, Model, Timing};
 use crate::error::{At as _, Result};
 use crate::host::elapsed_ns;
 use crate::layers::FileSpec;
@@ -41,6 +41,10 @@ impl Model for ReadRandom {
 
     fn fills_branches(&self) -> bool {
         false
+    }
+
+    fn chills(&self) -> Chill {
+        Chill::Data
     }
 
     fn prepare(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<()> {

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use rustix::fs::OFlags;
 
-use super::{Bed, Model, Timing};
+use super::{Bed, Chill, Model, Timing};
 use crate::cell::Cache;
 use crate::error::{At as _, Result};
 use crate::host::elapsed_ns;
@@ -83,6 +83,10 @@ impl Model for ReadSequential {
 
     fn fills_branches(&self) -> bool {
         false
+    }
+
+    fn chills(&self) -> Chill {
+        Chill::Data
     }
 
     fn prepare(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<()> {

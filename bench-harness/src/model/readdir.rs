@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use super::listing::{list, name_of, open_dir};
-use super::{Bed, Lower, Model, Timing};
+use super::{Bed, Chill, Lower, Model, Timing};
 use crate::cell::Cache;
 use crate::error::Result;
 use crate::host::elapsed_ns;
@@ -44,6 +44,10 @@ impl Model for Readdir {
 
     fn fills_branches(&self) -> bool {
         false
+    }
+
+    fn chills(&self) -> Chill {
+        Chill::Names
     }
 
     fn prepare(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<()> {

@@ -7,7 +7,7 @@ use crate::cell::{TreeContent, TreeKey};
 use crate::driver;
 
 /// Models that change something, so that a check of theirs can find it missing.
-const CHANGING: [&str; 17] = [
+const CHANGING: [&str; 20] = [
     "reference",
     "copy-up",
     "append",
@@ -25,13 +25,30 @@ const CHANGING: [&str; 17] = [
     "unlink",
     "untar",
     "remove-tree",
+    "git-status",
+    "writers",
+    "database",
 ];
 
 /// Those whose change must show on the writable branch.
-const BRANCHED: [&str; 9] =
-    ["copy-up", "append", "truncate", "chmod", "chown-tree", "rename", "rename-dir", "whiteout", "opaque"];
+const BRANCHED: [&str; 11] = [
+    "copy-up",
+    "append",
+    "truncate",
+    "chmod",
+    "chown-tree",
+    "rename",
+    "rename-dir",
+    "whiteout",
+    "opaque",
+    "git-status",
+    "database",
+];
 
-const KEY: TreeKey = TreeKey { n_layers: 2, content: TreeContent::Files };
+fn key_of(name: &str) -> TreeKey {
+    let content = if name == "git-status" { TreeContent::Repository } else { TreeContent::Files };
+    TreeKey { n_layers: 2, content }
+}
 
 /// Layers with one file or tree for a model, and a plain directory that shows them.
 struct Place {
@@ -42,13 +59,15 @@ struct Place {
     imported: Imported,
     file: FileSpec,
     home: PathBuf,
+    interrupt: Interrupt,
     _dir: tempfile::TempDir,
 }
 
 impl Place {
     fn of(name: &str, cache: Cache, dir_depth: u32) -> Self {
         let model = by_name(name).unwrap();
-        let dir = tempfile::tempdir().unwrap();
+        // In memory where there is some: what is tested is no disk, and a database syncs often.
+        let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         let params = Params {
             model: name.to_owned(),
             backing: "dir".to_owned(),
@@ -63,11 +82,12 @@ impl Place {
         let path = if dir_depth == 1 { PathBuf::from("data/f-1") } else { PathBuf::from("deep/1/2/f-1") };
         let file = FileSpec { path, number: 1, len_bytes: 5000, found_at: 2, entries: params.entries };
         let (pattern, files) = (Pattern::default(), BTreeMap::from([(params.clone(), vec![file.clone()])]));
-        let layers = LayerStack::build(&dir.path().join("l"), KEY, files, &pattern).unwrap();
+        let layers = LayerStack::build(&dir.path().join("l"), key_of(name), files, &pattern).unwrap();
         let home = dir.path().join("h");
         std::fs::create_dir(&home).unwrap();
         let imported = driver::by_name(PLAIN).unwrap().import(&layers, &home).unwrap();
-        Self { model, params, pattern, layers, imported, file, home, _dir: dir }
+        let interrupt = Interrupt::never();
+        Self { model, params, pattern, layers, imported, file, home, interrupt, _dir: dir }
     }
 
     fn plain(&self) -> View {
@@ -79,7 +99,8 @@ impl Place {
         let driver = driver::by_name(PLAIN).unwrap();
         let mounting = Mounting { driver, options: "default", imported: &self.imported, home: &self.home };
         let (layers, pattern, params) = (&self.layers, &self.pattern, &self.params);
-        Bed { view, root, layers, pattern, params, block, mounting }
+        let interrupt = &self.interrupt;
+        Bed { view, root, layers, pattern, params, block, mounting, interrupt }
     }
 
     fn check(&self, bed: &Bed<'_>) -> Result<()> {
@@ -107,7 +128,11 @@ impl Place {
 
 /// Whether `name` can be done by who runs the tests: giving a file away takes root.
 fn can_do(name: &str) -> bool {
-    name != "chown-tree" || nix::unistd::geteuid().is_root()
+    match name {
+        "chown-tree" => nix::unistd::geteuid().is_root(),
+        "git-status" => crate::repository::has_git(),
+        _ => true,
+    }
 }
 
 fn is_incorrect(error: &BenchError) -> bool {
@@ -116,8 +141,12 @@ fn is_incorrect(error: &BenchError) -> bool {
 
 #[test]
 fn every_check_fails_when_the_sample_was_not_done() {
-    for name in CHANGING {
+    for name in CHANGING.into_iter().filter(|name| can_do(name)) {
         for (cache, dir_depth) in [(Cache::Fresh, 1), (Cache::Hot, 3)] {
+            if (name, cache) == ("git-status", Cache::Hot) {
+                // The first status has done all there is to see; the sample itself compares what the next prints.
+                continue;
+            }
             let place = Place::of(name, cache, dir_depth);
             let view = place.plain();
             let bed = place.bed(&view, 0);
@@ -128,6 +157,20 @@ fn every_check_fails_when_the_sample_was_not_done() {
             assert!(makes || is_incorrect(&error), "{name}: {error:?}");
         }
     }
+}
+
+#[test]
+fn containers_that_were_not_brought_up_are_missed() {
+    let place = Place::of("density", Cache::Fresh, 1);
+    let view = place.plain();
+    let bed = place.bed(&view, 0);
+    let error = place.check(&bed).unwrap_err();
+    assert!(error.line().contains("d1-0"), "{}", error.line());
+    // As a container leaves it that was mounted and not written to.
+    let own = Branch::create(&place.home.join("d1-0")).unwrap().target.join(&place.file.path);
+    std::fs::create_dir_all(own.parent().unwrap()).unwrap();
+    std::fs::copy(place.layers.lower_path(&place.file), &own).unwrap();
+    assert!(is_incorrect(&place.check(&bed).unwrap_err()), "nothing was written to it");
 }
 
 #[test]
@@ -185,7 +228,8 @@ fn what_is_missing_on_the_branch_is_found() {
 
 #[test]
 fn a_changed_layer_is_found() {
-    for name in BRANCHED.into_iter().filter(|name| can_do(name)) {
+    // A database on a plain directory begins with a new copy of the layer's file, which this test has made the same.
+    for name in BRANCHED.into_iter().filter(|name| can_do(name) && *name != "database") {
         let place = Place::of(name, Cache::Fresh, 1);
         // Shows the layer itself, and claims to have a branch where all is as it should be.
         let view = View::plain(place.layers.dirs[1].clone());

@@ -7,7 +7,7 @@ use std::time::Instant;
 use rustix::fs::{AtFlags, FileType, statat};
 
 use super::listing::{list, name_of, open_dir};
-use super::{Bed, Lower, Model, Timing};
+use super::{Bed, Chill, Lower, Model, Timing};
 use crate::cell::Cache;
 use crate::error::{At as _, Result};
 use crate::host::elapsed_ns;
@@ -85,6 +85,10 @@ impl Model for Walk {
 
     fn fills_branches(&self) -> bool {
         false
+    }
+
+    fn chills(&self) -> Chill {
+        Chill::Names
     }
 
     fn prepare(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<()> {

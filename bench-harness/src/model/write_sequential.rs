@@ -23,13 +23,19 @@ impl Bed<'_> {
         (u64::from(self.block) + 1) << 40 | file.number
     }
 
-    /// Copies `file` up; a driver that keeps its files takes a new copy of the layer's, so that all write to new ones.
-    pub(super) fn copy_before_writing(&self, file: &FileSpec) -> Result<()> {
-        if !self.mounting.driver.renews() {
-            let own = self.view.root.join(&file.path);
-            std::fs::remove_file(&own).at("remove", &own)?;
-            std::fs::copy(self.layers.lower_path(file), &own).at("copy to", &own)?;
+    /// Gives a driver that keeps its files a new copy of the layer's `file`, so that all write to new ones.
+    pub(super) fn renew(&self, file: &FileSpec) -> Result<()> {
+        if self.mounting.driver.renews() {
+            return Ok(());
         }
+        let own = self.view.root.join(&file.path);
+        std::fs::remove_file(&own).at("remove", &own)?;
+        std::fs::copy(self.layers.lower_path(file), &own).map(drop).at("copy to", &own)
+    }
+
+    /// Copies `file` up, anew where it is kept.
+    pub(super) fn copy_before_writing(&self, file: &FileSpec) -> Result<()> {
+        self.renew(file)?;
         open_and_write(self, file, 0).map(|_| ())
     }
 }

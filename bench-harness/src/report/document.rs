@@ -6,8 +6,9 @@ use super::goals::{Judged, place_text};
 use super::headline::headline;
 use super::tables::backing_label;
 use super::yardsticks;
-use crate::cell::{Cell, Params, Subject};
+use crate::cell::{Cache, Cell, Params, Subject};
 use crate::driver;
+use crate::run::cold::Cooling;
 use crate::run::journal::{Ending, Metric, RunRecord};
 use crate::size::{human_bytes, human_ns};
 use crate::stats::order::Interval;
@@ -143,6 +144,14 @@ fn facts(run: &RunRecord) -> Vec<(&'static str, String)> {
         Some(Ending::Interrupted) => "interrupted",
         None => "cut off",
     };
+    let cold = run.params().iter().any(|it| it.cache == Cache::Cold).then_some(
+        match run.header.method.cache_policy {
+            Cooling::Host => "all caches of the host were dropped before each cold sample",
+            Cooling::Files => {
+                "the data of its files was dropped before each cold sample, names stayed cached"
+            }
+        },
+    );
     let mut facts = vec![
         ("kernel", host.kernel.clone()),
         ("processor", format!("{} × {}", host.cpus, host.cpu)),
@@ -164,6 +173,7 @@ fn facts(run: &RunRecord) -> Vec<(&'static str, String)> {
         ("clock", format!("{} ns between two readings, part of each sample", host.clock_ns)),
         ("started", host.started_at.clone()),
     ];
+    facts.extend(cold.map(|it| ("cold", it.to_owned())));
     facts.extend(host.governor.clone().map(|it| ("governor", it)));
     facts.extend(host.git_rev.clone().map(|it| ("commit", it)));
     facts.retain(|it| !it.1.is_empty());
@@ -238,11 +248,15 @@ fn sort_key(cell: &Cell) -> (Params, usize, String) {
 }
 
 fn row(it: &CellSummary, summary: &Summary, bases: &[Subject]) -> Vec<String> {
-    let Params { file_bytes, found_at, n_layers, dir_depth, cache, entries, .. } = &it.cell.params;
+    let Params { file_bytes, found_at, n_layers, dir_depth, cache, entries, threads, .. } = &it.cell.params;
     let file = if *file_bytes == 0 { String::new() } else { human_bytes(*file_bytes as f64) };
     let mut row = vec![it.cell.subject().label(), file];
     row.extend([found_at, n_layers, dir_depth].map(ToString::to_string));
-    row.push(if *entries == 0 { String::new() } else { entries.to_string() });
+    row.push(match (*entries, *threads) {
+        (0, _) => String::new(),
+        (entries, 0) => entries.to_string(),
+        (entries, threads) => format!("{entries} by {threads} threads"),
+    });
     row.push(cache.as_str().to_owned());
     let Some(latency) = &it.latency else {
         row.push("0".to_owned());
@@ -285,6 +299,9 @@ fn metrics(summary: &Summary, run: &RunRecord) -> Option<Table> {
         let shown = |value: f64| match it.metric {
             Metric::Scaling => format!("{:.2}", value / 1e3),
             Metric::Exdev => value.to_string(),
+            Metric::ResidentShare => format!("{:.1} %", value / 10.0),
+            Metric::Writes | Metric::BranchesInodes => format!("{value:.0}"),
+            Metric::FirstCommit | Metric::LaterCommit => human_ns(value),
             _ => human_bytes(value),
         };
         let interval = it.p50_interval.map(|it| format!("{} – {}", shown(it.low), shown(it.high)));
@@ -295,6 +312,17 @@ fn metrics(summary: &Summary, run: &RunRecord) -> Option<Table> {
             Metric::ServerIdlePss => "server after mounting (PSS)",
             Metric::ServerWalkedPss => "server after the walk (PSS)",
             Metric::ServerWalkedRss => "server after the walk (RSS)",
+            Metric::MemoryTaken => "memory taken by two readers",
+            Metric::Resident => "pages of the file after two readers",
+            Metric::ResidentShare => "of a cold sample's file still in the page cache",
+            Metric::ContainerMemory => "memory of each container",
+            Metric::ContainerCached => "page cache of each container",
+            Metric::ServersPss => "servers of all containers (PSS)",
+            Metric::BranchesDisk => "branches of all containers",
+            Metric::BranchesInodes => "inodes of all branches",
+            Metric::Writes => "first writes in a second",
+            Metric::FirstCommit => "first transaction, with copy-up",
+            Metric::LaterCommit => "later transactions",
             Metric::Upper | Metric::Tree | Metric::ServerRss => return None,
         };
         let place = place_text(&it.cell.params, run);

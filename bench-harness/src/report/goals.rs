@@ -181,6 +181,9 @@ pub(super) fn place_text(place: &Params, run: &RunRecord) -> String {
     if place.entries != 0 {
         text += &format!(" × {}", place.entries);
     }
+    if place.threads != 0 {
+        text += &format!(" by {} threads", place.threads);
+    }
     format!("{text}, {}", place.cache.as_str())
 }
 

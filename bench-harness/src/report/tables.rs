@@ -30,6 +30,7 @@ struct SummaryLine<'a> {
     max_ns: Option<u64>,
     entries: u32,
     p99_9_ns: Option<u64>,
+    threads: u32,
 }
 
 /// A line of `metrics.csv`.
@@ -51,6 +52,7 @@ struct MetricLine<'a> {
     p50_low: Option<f64>,
     p50_high: Option<f64>,
     entries: u32,
+    threads: u32,
 }
 
 /// The backing as tables show it: the file system's type for a directory.
@@ -93,6 +95,7 @@ fn summary_line<'a>(it: &'a CellSummary, run: &RunRecord) -> SummaryLine<'a> {
         max_ns: latency.map(|it| whole(it.max)),
         entries: params.entries,
         p99_9_ns: latency.and_then(|it| it.p99_9).map(whole),
+        threads: params.threads,
     }
 }
 
@@ -124,6 +127,7 @@ fn metric_line<'a>(it: &'a MetricSummary, run: &RunRecord) -> MetricLine<'a> {
         p50_low: it.p50_interval.map(|it| it.low),
         p50_high: it.p50_interval.map(|it| it.high),
         entries: params.entries,
+        threads: params.threads,
     }
 }
 
@@ -141,8 +145,8 @@ fn csv_of<T: Serialize>(lines: impl Iterator<Item = T>, name: &str, columns: &st
 
 /// Columns of `summary.csv`; other programs rely on them.
 const SUMMARY_COLUMNS: &str = "driver,options,model,backing,file_bytes,found_at,n_layers,dir_depth,cache,\
-     n,p50_ns,p50_low_ns,p50_high_ns,p90_ns,p99_ns,max_ns,entries,p99_9_ns";
+     n,p50_ns,p50_low_ns,p50_high_ns,p90_ns,p99_ns,max_ns,entries,p99_9_ns,threads";
 
 /// Columns of `metrics.csv`; other programs rely on them.
 const METRIC_COLUMNS: &str = "driver,options,model,backing,file_bytes,found_at,n_layers,dir_depth,cache,\
-     metric,unit,n,p50,p50_low,p50_high,entries";
+     metric,unit,n,p50,p50_low,p50_high,entries,threads";

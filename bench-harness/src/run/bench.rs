@@ -8,13 +8,14 @@ use tempfile::TempDir;
 use tracing::warn;
 
 use crate::backing::{self, Backing};
-use crate::cell::{Params, Stack, Subject, TreeKey};
+use crate::cell::{Cache, Params, Stack, Subject, TreeKey};
 use crate::driver::{self, Driver, Imported, Limits, Watchdog};
 use crate::error::{At as _, BenchError, BenchErrorKind, Result};
 use crate::layers::{self, LayerStack};
 use crate::matrix::expand::PlannedCell;
 use crate::model::{self, Model};
 use crate::pattern::Pattern;
+use crate::run::cold::{self, Cooling};
 use crate::run::interrupt::Interrupt;
 use crate::run::journal::Skip;
 
@@ -29,6 +30,8 @@ pub struct Bench {
     pub backings: BTreeMap<String, Backing>,
     /// Layers by backing and height.
     pub layers: BTreeMap<(String, TreeKey), LayerStack>,
+    /// How far cold cells may go.
+    pub cooling: Cooling,
     imports: BTreeMap<(String, TreeKey, String), Imported>,
     /// Ends drivers that hang.
     pub watchdog: Watchdog,
@@ -64,10 +67,10 @@ impl Bench {
     /// A backing cannot be made, or has too little room.
     pub fn open(cells: &[PlannedCell], parent: &Path) -> Result<Self> {
         let scratch = backing::scratch(parent)?;
-        let (layers, imports, backings) = Default::default();
+        let (layers, imports, backings, cooling) = Default::default();
         let watchdog = Watchdog::start(Limits::chosen())?;
         let pattern = Pattern::default();
-        let mut bench = Self { pattern, backings, layers, imports, watchdog, scratch, n_shelved: 0 };
+        let mut bench = Self { pattern, backings, layers, cooling, imports, watchdog, scratch, n_shelved: 0 };
         bench.open_backings(cells)?;
         Ok(bench)
     }
@@ -127,7 +130,12 @@ impl Bench {
         Ok(())
     }
 
-    fn backing(&self, name: &str) -> Result<&Backing> {
+    /// The backing called `name`.
+    ///
+    /// # Errors
+    ///
+    /// `Config`: this run has none.
+    pub fn backing(&self, name: &str) -> Result<&Backing> {
         let missing = || BenchErrorKind::Config("no such backing in this run".to_owned());
         self.backings.get(name).ok_or_else(|| BenchError::new("find", name, missing()))
     }
@@ -156,15 +164,36 @@ impl Bench {
             if reasons.get(&key).is_some_and(|it| it.is_err()) {
                 continue;
             }
-            match model::by_name(&params.model).and_then(|model| model.refuses(driver)) {
+            let Some(model) = model::by_name(&params.model) else { continue };
+            let whole = model.refuses(driver).map(|reason| (params.model.clone(), reason));
+            let cold = || Some((format!("{} (cold)", params.model), self.refuses_cold(params, model)?));
+            match whole.or_else(cold) {
                 None => feasible.cells.push(planned.clone()),
-                Some(reason) if refused.insert((key.clone(), params.model.clone())) => {
-                    feasible.skips.push(skip(&key, Some(params.model.clone()), reason));
+                Some((what, reason)) if refused.insert((key.clone(), what.clone())) => {
+                    feasible.skips.push(skip(&key, Some(what), reason));
                 }
                 Some(_) => {}
             }
         }
         Ok(feasible)
+    }
+
+    /// Why `params` cannot be measured cold, if that is what they ask for.
+    fn refuses_cold(&self, params: &Params, model: &dyn Model) -> Option<&'static str> {
+        let fs_type = &self.backings.get(&params.backing)?.facts.fs_type;
+        let refuses = || self.cooling.refuses(model.chills(), fs_type).or_else(cold::cannot_verify);
+        (params.cache == Cache::Cold).then(refuses).flatten()
+    }
+
+    /// Reads all layers and imports again, after the caches of the host were dropped.
+    ///
+    /// # Errors
+    ///
+    /// Any I/O error.
+    pub fn warm_again(&self) -> Result<()> {
+        let layers = self.layers.values().flat_map(|it| it.dirs.iter().cloned());
+        let copies = self.imports.values().filter_map(|it| it.flat.clone());
+        cold::warm_again(&layers.chain(copies).collect::<Vec<_>>())
     }
 
     /// Builds the layers of `cells`, and each driver's import of them.

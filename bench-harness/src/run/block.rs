@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use rustix::fs::{Mode, OFlags, openat};
 use tracing::warn;
 
-use crate::cell::{Params, Stack};
+use crate::cell::{Cache, Params, Stack};
 use crate::driver::{Guard, Limits, View};
 use crate::error::{At as _, BenchError, Result};
 use crate::host::involuntary_switches;
@@ -16,6 +16,7 @@ use crate::model::{Bed, Model, Mounting, Timing};
 use crate::run::arrivals::Arrivals;
 use crate::run::bench::{Bench, known, known_model};
 use crate::run::checked;
+use crate::run::cold::Cooling;
 use crate::run::interrupt::Interrupt;
 use crate::run::journal::{Journal, Metric, Record};
 use crate::run::progress::Progress;
@@ -104,7 +105,13 @@ impl Blocks<'_> {
         let block = number.block;
         let mut views = self.mount_all(number, journal)?;
         self.bench.settle()?;
-        for index in order(self.seed, block, self.cells.len()) {
+        let is_cold = |index: &usize| self.cells[*index].cell.params.cache == Cache::Cold;
+        // Cold cells come last: what they drop is missing to all that follow.
+        let (cold, warm): (Vec<_>, Vec<_>) =
+            order(self.seed, block, self.cells.len()).into_iter().partition(is_cold);
+        let dropped =
+            self.bench.cooling == Cooling::Host && cold.iter().any(|it| self.is_due(*it, number.ordinal));
+        for index in warm.into_iter().chain(cold) {
             self.interrupt.check()?;
             let cell = &self.cells[index].cell;
             let due = self.is_due(index, number.ordinal);
@@ -126,7 +133,8 @@ impl Blocks<'_> {
             }
             progress.cell_done();
         }
-        self.close_all(block, &mut views, journal)
+        self.close_all(block, &mut views, journal)?;
+        if dropped { self.bench.warm_again() } else { Ok(()) }
     }
 
     /// Notes that a cell failed; a signal and a journal that cannot be written end the run instead.
@@ -256,7 +264,8 @@ impl Blocks<'_> {
         let imported = self.bench.import_of(&cell.stack())?;
         let mounting = Mounting { driver: known(&cell.driver)?, options: &cell.options, imported, home };
         let (pattern, params) = (&self.bench.pattern, &cell.params);
-        let bed = Bed { view, root, layers, pattern, params, block, mounting };
+        let interrupt = self.interrupt;
+        let bed = Bed { view, root, layers, pattern, params, block, mounting, interrupt };
         let specs = specs_of(layers, params, *files);
         let sampled = self.sample_clean(index, &bed, model, specs, guard);
         if sampled.is_err() {
@@ -268,6 +277,17 @@ impl Blocks<'_> {
         let record = |(metric, value)| Record::Metric { cell: index, block, metric, value };
         records.extend(metrics_of(&bed, model, specs).map(record));
         Ok(records)
+    }
+
+    /// Makes the files of a cold sample cold; returns their resident share, in thousandths.
+    fn chill(&self, bed: &Bed<'_>, model: &dyn Model, file: &FileSpec) -> Result<Option<u64>> {
+        if bed.params.cache != Cache::Cold {
+            return Ok(None);
+        }
+        self.bench.backing(&bed.params.backing)?.cool()?;
+        let paths = bed.read_by(model.lower(), file);
+        let resident = self.bench.cooling.chill(&paths)?;
+        Ok((!paths.is_empty()).then_some(resident))
     }
 
     /// Prepares, samples and checks; only the samples are timed, one right after the other.
@@ -317,14 +337,16 @@ impl Blocks<'_> {
         let arrivals = rate.map(|rate| Arrivals::start(self.seed, bed.block, cell, rate, specs.len()));
         for (index, file) in specs.iter().enumerate() {
             self.interrupt.check()?;
+            let resident = self.chill(bed, model, file)?;
             guard.step();
             if let Some(arrivals) = &arrivals {
                 arrivals.wait(index);
             }
             let before = involuntary_switches();
             let late_ns = arrivals.as_ref().map(|it| it.late_ns(index));
-            let timing = model.sample(bed, file)?;
+            let mut timing = model.sample(bed, file)?;
             let switches = involuntary_switches().saturating_sub(before);
+            timing.metrics.extend(resident.map(|it| (Metric::ResidentShare, it)));
             let response_ns = late_ns.map(|it| it.saturating_add(timing.elapsed_ns));
             let involuntary_switches = u32::try_from(switches).unwrap_or(u32::MAX);
             taken.push(Taken { timing, involuntary_switches, response_ns });

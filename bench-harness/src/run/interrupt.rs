@@ -61,6 +61,12 @@ impl Interrupt {
         self.scratch.get_or_init(|| scratch.to_owned());
     }
 
+    /// One that no signal reaches.
+    #[cfg(test)]
+    pub fn never() -> Self {
+        Self { asked: Arc::default(), scratch: Arc::default() }
+    }
+
     /// An error once a signal has come.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ pub mod bench;
 pub mod block;
 pub mod budget;
 pub mod checked;
+pub mod cold;
 pub mod interrupt;
 pub mod journal;
 pub mod lock;
@@ -19,6 +20,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::cell::Cache;
 use crate::driver::command as described;
 use crate::error::{At as _, BenchError, BenchErrorKind, Exit, Result};
 use crate::host::HostFacts;
@@ -27,6 +29,7 @@ use crate::model::is_yardstick;
 use bench::{Bench, Feasible};
 use block::Standing;
 use budget::Budget;
+use cold::Cooling;
 use interrupt::Interrupt;
 use journal::{Ending, Header, Journal, Origin, RunRecord, SCHEMA};
 use progress::Progress;
@@ -84,7 +87,8 @@ pub fn start(plan: &Plan, out: &Path, interrupt: &Interrupt) -> Result<Outcome> 
     claim(out)?;
     let progress = Progress::start(plan.cells.len(), deadline);
     progress.stage("trying drivers");
-    let bench = Bench::open(&plan.cells, &plan.scratch)?;
+    let mut bench = Bench::open(&plan.cells, &plan.scratch)?;
+    bench.cooling = plan.method.cache_policy;
     interrupt.note_scratch(bench.scratch());
     let Feasible { cells, skips } = bench.feasible(&plan.cells, interrupt)?;
     if !cells.iter().any(is_wanted) && plan.cells.iter().any(is_wanted) {
@@ -117,18 +121,31 @@ pub fn start(plan: &Plan, out: &Path, interrupt: &Interrupt) -> Result<Outcome> 
 ///
 /// # Errors
 ///
-/// There is no run, or as [`start`].
-pub fn resume(out: &Path, scratch: &Path, budget: Duration, interrupt: &Interrupt) -> Result<Outcome> {
+/// There is no run, it made its cells cold in another way, or as [`start`].
+pub fn resume(
+    out: &Path,
+    scratch: &Path,
+    budget: Duration,
+    cooling: Cooling,
+    interrupt: &Interrupt,
+) -> Result<Outcome> {
     let deadline = Instant::now() + budget.mul_f64(1.0 - CLOSING);
     let record = RunRecord::load(out)?;
     let (header, done) = (record.header.clone(), record.n_complete());
+    let is_cold = |it: &PlannedCell| it.cell.params.cache == Cache::Cold;
+    let drops = header.method.cache_policy == Cooling::Host && header.cells.iter().any(is_cold);
+    if drops && cooling != Cooling::Host {
+        let reason = "it has cold cells that drop all caches; give --allow-drop-caches again";
+        return Err(BenchError::new("resume", out, BenchErrorKind::Config(reason.to_owned())));
+    }
     for definition in &header.origin.commands {
         let config =
             |what| BenchError::new("describe driver", &definition.name, BenchErrorKind::Config(what));
         described::register(definition).map_err(config)?;
     }
     let progress = Progress::start(header.cells.len(), deadline);
-    let bench = Bench::open(&header.cells, scratch)?;
+    let mut bench = Bench::open(&header.cells, scratch)?;
+    bench.cooling = header.method.cache_policy;
     interrupt.note_scratch(bench.scratch());
     let journal = Journal::reopen(out)?;
     let budget = Budget::new(header.blocks_max);

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::cold::Cooling;
 use super::metric::Metric;
 use crate::cell::{Subject, is_zero};
 use crate::driver::command::Definition;
@@ -90,7 +91,7 @@ pub struct Method {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_per_s: Option<f64>,
     /// What the run may do to the machine's page cache.
-    pub cache_policy: CachePolicy,
+    pub cache_policy: Cooling,
     /// The matrix as it was resolved.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config: Option<Config>,
@@ -98,18 +99,8 @@ pub struct Method {
 
 impl Default for Method {
     fn default() -> Self {
-        Self { sessions: 1, precision: None, rate_per_s: None, cache_policy: CachePolicy::Keep, config: None }
+        Self { sessions: 1, precision: None, rate_per_s: None, cache_policy: Cooling::Files, config: None }
     }
-}
-
-/// What a run may do to the machine's page cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum CachePolicy {
-    /// Nothing.
-    Keep,
-    /// Drop it before cold samples.
-    Drop,
 }
 
 /// A resolved matrix; what `run --print-config` prints.

@@ -5,6 +5,7 @@ pub mod gate;
 pub mod limits;
 pub mod list;
 pub mod matrix;
+pub mod noop;
 pub mod overhead;
 pub mod report;
 pub mod run;

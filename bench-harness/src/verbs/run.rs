@@ -13,9 +13,10 @@ use crate::matrix::estimate::Estimate;
 use crate::matrix::expand::{PlannedCell, cuts};
 use crate::matrix::{Matrix, overrides};
 use crate::report::{self, versus};
+use crate::run::cold::{self, Cooling};
 use crate::run::journal::{Ending, RunRecord};
 use crate::run::lock::Lock;
-use crate::run::record::{CachePolicy, Config, Method};
+use crate::run::record::{Config, Method};
 use crate::run::{Outcome, Plan};
 use crate::size::parse_seconds;
 use crate::stats::precision::LOOKS;
@@ -69,6 +70,11 @@ pub struct RunArgs {
     /// Measure although another bench measures in the same --backing.
     #[arg(long)]
     pub allow_concurrent: bool,
+    /// Let cold cells drop all caches of this host, which slows down whatever else runs on it for a while.
+    ///
+    /// Without it cold cells drop the data of their own files only, and models of names have no cold cells.
+    #[arg(long)]
+    pub allow_drop_caches: bool,
 
     /// Name of this machine in titles; its hostname without it.
     #[arg(long, value_name = "NAME")]
@@ -105,11 +111,15 @@ pub fn run(args: &RunArgs) -> Result<Exit> {
     }
     let _lock = (!args.allow_concurrent).then(|| Lock::take(&args.matrix.backing)).transpose()?;
     let interrupt = signals::install()?;
+    let cooling = if args.allow_drop_caches { Cooling::Host } else { Cooling::Files };
+    if cooling == Cooling::Host {
+        cold::check_allowed()?;
+    }
     let out = args.out.clone().unwrap_or_else(|| default_out(""));
     let outcome = if args.resume {
-        run::resume(&out, &args.matrix.backing, resumed_budget(args, &out)?, &interrupt)?
+        run::resume(&out, &args.matrix.backing, resumed_budget(args, &out)?, cooling, &interrupt)?
     } else {
-        run::start(&plan(args, matrix, cells)?, &out, &interrupt)?
+        run::start(&plan(args, matrix, cells, cooling)?, &out, &interrupt)?
     };
     let page = report::write_versus(&outcome.record, &out, versus.as_ref())?;
     tell(&outcome);
@@ -147,13 +157,13 @@ fn resumed_budget(args: &RunArgs, out: &Path) -> Result<Duration> {
     Ok(Duration::from_secs_f64(budget))
 }
 
-fn plan(args: &RunArgs, matrix: Matrix, cells: Vec<PlannedCell>) -> Result<Plan> {
+fn plan(args: &RunArgs, matrix: Matrix, cells: Vec<PlannedCell>, cooling: Cooling) -> Result<Plan> {
     Ok(Plan {
         method: Method {
             sessions: matrix.sessions,
             precision: matrix.precision,
             rate_per_s: matrix.rate,
-            cache_policy: CachePolicy::Keep,
+            cache_policy: cooling,
             config: Some(Config::of(matrix.to_toml()?)),
         },
         cuts: cuts(&matrix, matrix.budget),

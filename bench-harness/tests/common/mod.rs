@@ -21,3 +21,20 @@ pub fn has_program(name: &str) -> bool {
     }
     found
 }
+
+/// Whether our union can be mounted; says why not, and fails where FUSE was required.
+#[allow(dead_code)] // Reason: each test binary compiles this module and uses a part of it.
+pub fn has_fuse() -> bool {
+    let beside = std::path::Path::new(env!("CARGO_BIN_EXE_aufs-bench")).with_file_name("aufs");
+    let has_aufs = std::env::var_os("AUFS_BIN").is_some() || beside.exists();
+    if has_aufs && std::path::Path::new("/dev/fuse").exists() {
+        return true;
+    }
+    let required = std::env::var("REQUIRE").unwrap_or_default();
+    assert!(
+        !required.split(',').any(|it| it == "fuse"),
+        "REQUIRE names fuse, and there is no FUSE or no aufs"
+    );
+    println!("skipped: needs /dev/fuse and an aufs command");
+    false
+}

@@ -14,6 +14,7 @@ pub mod fuse_probe;
 pub mod listing;
 pub mod memory;
 pub mod mount_probe;
+pub mod page_cache;
 pub mod pin;
 pub mod private_child;
 pub mod privilege;

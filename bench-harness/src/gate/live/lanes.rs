@@ -104,6 +104,7 @@ pub struct Lanes<'a> {
     block: u32,
     /// Which arm was given the first lane.
     pub first: Arm,
+    interrupt: &'a Interrupt,
     mounted: BTreeMap<(usize, Place), Mounted>,
 }
 
@@ -118,9 +119,9 @@ impl<'a> Lanes<'a> {
         block: u32,
         first: Arm,
         cells: &[&Params],
-        interrupt: &Interrupt,
+        interrupt: &'a Interrupt,
     ) -> Result<Self> {
-        let mut own = Self { ground, block, first, mounted: BTreeMap::new() };
+        let mut own = Self { ground, block, first, interrupt, mounted: BTreeMap::new() };
         let places: BTreeSet<Place> = cells.iter().map(|it| place_of(it)).collect();
         for (number, place) in places.into_iter().enumerate() {
             let home = ground.bench.branch_home(&place.0, block)?;
@@ -170,6 +171,7 @@ impl<'a> Lanes<'a> {
             params,
             block: self.block,
             mounting: Mounting { driver: spec.driver, options: &spec.options, imported, home },
+            interrupt: self.interrupt,
         })
     }
 

@@ -20,7 +20,7 @@ use super::interleave;
 use super::record::{
     CellLook, Ending, GateCell, GateRecord, Header, PairsFile, Record, SCHEMA, Skipped, Stage,
 };
-use crate::cell::{Cell, Params};
+use crate::cell::{Cache, Cell, Params};
 use crate::driver;
 use crate::error::{BenchError, BenchErrorKind, Result};
 use crate::host::HostFacts;
@@ -150,6 +150,8 @@ fn gated(plan: &Plan) -> Result<(Vec<GateCell>, Vec<Skipped>)> {
     for params in &plan.cells {
         let (model, name) = (known_model(params)?, params.name());
         let refusal = [&plan.base, &plan.head].into_iter().find_map(|arm| model.refuses(arm.driver));
+        let is_cold = params.cache == Cache::Cold;
+        let refusal = refusal.or(is_cold.then_some("the gate makes nothing cold"));
         match refusal {
             Some(reason) => skips.push(Skipped { name, reason: reason.to_owned() }),
             None => cells.push(GateCell { name, params: params.clone() }),

@@ -7,7 +7,7 @@ use super::line::{LineChart, Point, Series};
 use super::palette::look;
 use super::ratios;
 use super::{Figure, Kind};
-use crate::cell::{Params, Subject};
+use crate::cell::{Cache, Params, Subject};
 use crate::model::Lower;
 use crate::report::tables::backing_label;
 use crate::report::versus::subjects;
@@ -103,12 +103,16 @@ impl Chooser<'_> {
         cells.map(|it| &it.cell.params).filter(|it| wanted(it)).collect()
     }
 
-    fn name(&self, what: &str, cache: crate::cell::Cache) -> String {
+    fn name(&self, what: &str, cache: Cache) -> String {
         let several_backings = 1 < self.run.header.host.backings.len();
         let backing = self.backing.replace(':', "-");
         let backing = if several_backings { format!("-{backing}") } else { String::new() };
         // Fresh is the default and goes without saying.
-        let cache = if cache == crate::cell::Cache::Hot { "-hot" } else { "" };
+        let cache = match cache {
+            Cache::Fresh => "",
+            Cache::Hot => "-hot",
+            Cache::Cold => "-cold",
+        };
         format!("{}-{what}{cache}{backing}", self.model)
     }
 
@@ -124,7 +128,7 @@ impl Chooser<'_> {
     }
 
     /// Lines along one axis, the other fixed where most values were measured.
-    fn lines(&self, along: Along, cache: crate::cell::Cache) -> Option<Figure> {
+    fn lines(&self, along: Along, cache: Cache) -> Option<Figure> {
         let (moving, fixed): (Axis, Axis) = match along {
             Along::Size => (|it| it.file_bytes, |it| u64::from(it.n_layers)),
             Along::Layer => (|it| u64::from(it.found_at), |it| it.file_bytes),
@@ -172,7 +176,11 @@ impl Chooser<'_> {
             Along::Size => human_bytes(value as f64),
             Along::Layer => value.to_string(),
         };
-        let state = if cache == crate::cell::Cache::Hot { ", warm" } else { "" };
+        let state = match cache {
+            Cache::Fresh => "",
+            Cache::Hot => ", warm",
+            Cache::Cold => ", cold",
+        };
         let given = if given.is_empty() { given } else { format!(" ({given})") };
         let by = if along == Along::Size { "file size" } else { "layer depth" };
         let chart = LineChart {
@@ -193,7 +201,7 @@ impl Chooser<'_> {
         crate::model::by_name(&self.model).is_some_and(|it| it.lower() == Lower::Nothing && it.is_sized())
     }
 
-    fn heat(&self, cache: crate::cell::Cache) -> Option<Figure> {
+    fn heat(&self, cache: Cache) -> Option<Figure> {
         let chosen = self.params(|it| it.cache == cache && it.found_at == it.n_layers);
         let sizes: BTreeSet<u64> = chosen.iter().map(|it| it.file_bytes).collect();
         let layers: BTreeSet<u32> = chosen.iter().map(|it| it.found_at).collect();
@@ -238,7 +246,7 @@ impl Chooser<'_> {
     }
 
     /// Percentiles at the parameters with most samples.
-    fn percentiles(&self, cache: crate::cell::Cache) -> Option<Figure> {
+    fn percentiles(&self, cache: Cache) -> Option<Figure> {
         let chosen = self.params(|it| it.cache == cache);
         let params = chosen.into_iter().max_by_key(|it| self.n_samples(it))?;
         let n = self.n_samples(params);
