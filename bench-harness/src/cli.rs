@@ -39,4 +39,10 @@ pub enum Verb {
     Keep(keep::KeepArgs),
     /// Say what the harness itself costs, beside a program that does the reference operation; see `just overhead`.
     Overhead(verbs::overhead::OverheadArgs),
+    /// Fit what a change costs: once, for each byte, and for each layer.
+    Fit(verbs::fit::FitArgs),
+    /// Test what the documentation of AUFS says of write layers: supported, refuted or undecided.
+    Claims(verbs::claims::ClaimsArgs),
+    /// Show how cells moved over stored runs, and where they changed; informs only.
+    History(verbs::history::HistoryArgs),
 }

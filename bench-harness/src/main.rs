@@ -11,6 +11,7 @@
 
 mod backing;
 mod cell;
+mod claims;
 mod cli;
 mod doctor;
 mod driver;
@@ -19,6 +20,7 @@ mod error;
 #[allow(dead_code)] // Until a verb calls it.
 mod gate;
 mod goals;
+mod history;
 mod host;
 mod layers;
 mod matrix;

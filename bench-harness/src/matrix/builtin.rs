@@ -2,6 +2,7 @@
 
 /// Name and text, in the order shown to users.
 const ALL: &[(&str, &str)] = &[
+    ("claims", include_str!("../../matrices/claims.toml")),
     ("default", include_str!("../../matrices/default.toml")),
     ("full", include_str!("../../matrices/full.toml")),
     ("gate", include_str!("../../matrices/gate.toml")),

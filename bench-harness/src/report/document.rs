@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::conclusions::Conclusions;
 use super::goals::{Judged, place_text};
 use super::headline::headline;
 use super::tables::backing_label;
@@ -72,12 +73,19 @@ const COLUMNS: &[&str] = &[
 
 impl Document {
     /// What `run` says, with ratios to `base`.
-    pub fn of(summary: &Summary, run: &RunRecord, base: Option<&Subject>, goals: Option<&Judged>) -> Self {
+    pub fn of(
+        summary: &Summary,
+        run: &RunRecord,
+        base: Option<&Subject>,
+        goals: Option<&Judged>,
+        conclusions: &Conclusions,
+    ) -> Self {
         let host = &run.header.host;
         let mut all = tables(summary, run, base);
         all.extend(metrics(summary, run));
         all.extend(yardsticks::table(summary, run));
         all.extend(super::quality::tables(run));
+        all.extend(conclusions.tables(run));
         all.extend(goals.into_iter().flat_map(|it| it.tables(run)));
         Self {
             title: format!("Write layers on {}, Linux {}", host.label, host.kernel),

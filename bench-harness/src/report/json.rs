@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::conclusions::{Conclusions, ConclusionsJson};
 use super::goals::{GoalJson, Judged, PeerJson};
 use super::quality::{QualityJson, quality_json};
 use crate::cell::{Cell, Subject};
@@ -29,6 +30,8 @@ pub struct Root<'a> {
     cuts: &'a [String],
     goals: Vec<GoalJson<'a>>,
     peers: Vec<PeerJson<'a>>,
+    #[serde(flatten)]
+    conclusions: ConclusionsJson<'a>,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -80,7 +83,12 @@ struct MetricJson<'a> {
 /// # Errors
 ///
 /// A value cannot be written as JSON.
-pub fn summary_json(summary: &Summary, run: &RunRecord, goals: Option<&Judged>) -> Result<String> {
+pub fn summary_json(
+    summary: &Summary,
+    run: &RunRecord,
+    goals: Option<&Judged>,
+    conclusions: &Conclusions,
+) -> Result<String> {
     let metric = |it: &crate::stats::summary::MetricSummary| (it.metric, it.n, it.p50, it.p50_interval);
     let metrics = summary.metrics.iter().map(|it| {
         let (metric, n, p50, interval) = metric(it);
@@ -105,6 +113,7 @@ pub fn summary_json(summary: &Summary, run: &RunRecord, goals: Option<&Judged>) 
         cuts: &run.header.cuts,
         goals: goals.map(Judged::goals_json).unwrap_or_default(),
         peers: goals.map(Judged::peers_json).unwrap_or_default(),
+        conclusions: conclusions.json(),
     };
     pretty(&root)
 }

@@ -1,8 +1,11 @@
 //! Everything that is made from `samples.jsonl`: tables, plots, the page.
 
+pub mod claims;
+mod conclusions;
 mod document;
 #[cfg(test)]
 pub mod example;
+pub mod fit;
 mod goals;
 mod headline;
 pub mod json;
@@ -11,7 +14,9 @@ mod markdown;
 mod page;
 pub mod plot;
 mod quality;
+pub mod sparkline;
 mod tables;
+pub mod terminal;
 pub mod versus;
 mod yardsticks;
 
@@ -20,10 +25,14 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
+pub use json::pretty;
+pub use tables::backing_label;
+
 use crate::cell::Subject;
 use crate::error::{At as _, Result};
 use crate::run::journal::RunRecord;
 use crate::stats::summary::Summary;
+use conclusions::Conclusions;
 use page::{Download, Drawn};
 
 /// Writes all derived files of `run` into `out`, where its samples lie, and returns the path of the page.
@@ -44,14 +53,17 @@ pub fn write_versus(run: &RunRecord, out: &Path, versus: Option<&Subject>) -> Re
     let summary = Summary::of(run);
     let base = versus::base(&summary, versus);
     let goals = goals::Judged::of(&summary, run)?;
-    let document = document::Document::of(&summary, run, base.as_ref(), goals.as_ref());
-    let text = json::summary_json(&summary, run, goals.as_ref())?;
+    let conclusions = Conclusions::of(&summary, run);
+    let document = document::Document::of(&summary, run, base.as_ref(), goals.as_ref(), &conclusions);
+    let text = json::summary_json(&summary, run, goals.as_ref(), &conclusions)?;
     let (cells, metrics) = (tables::summary_csv(&summary, run)?, tables::metrics_csv(&summary, run)?);
     save(&out.join("host.json"), &json::pretty(&run.header.host)?)?;
     save(&out.join("summary.json"), &text)?;
     save(&out.join("summary.csv"), &cells)?;
     save(&out.join("metrics.csv"), &metrics)?;
-    let figures = write_plots(&summary, run, base.as_ref(), &out.join("plots"))?;
+    let mut figures = plot::figures(&summary, run, base.as_ref());
+    figures.extend(plot::fit_figures(&conclusions.fits, run));
+    let figures = write_plots(figures, &out.join("plots"))?;
     save(&out.join("report.md"), &markdown::markdown(&document, &figures))?;
     let downloads = [
         Download::of("summary.csv", "text/csv", &cells)?,
@@ -65,10 +77,9 @@ pub fn write_versus(run: &RunRecord, out: &Path, versus: Option<&Subject>) -> Re
 }
 
 /// Writes all plots.
-fn write_plots(summary: &Summary, run: &RunRecord, base: Option<&Subject>, dir: &Path) -> Result<Vec<Drawn>> {
+fn write_plots(figures: Vec<plot::Figure>, dir: &Path) -> Result<Vec<Drawn>> {
     plot::register_fonts()?;
     fs::create_dir_all(dir).at("create", dir)?;
-    let figures = plot::figures(summary, run, base);
     let written = figures.into_par_iter().map(|figure| {
         let svg = figure.svg()?;
         save(&dir.join(format!("{}.svg", figure.name)), &svg)?;

@@ -1,9 +1,11 @@
 //! Quantiles, and an interval of the median that assumes no distribution.
 
+use schemars::JsonSchema;
+use serde::Serialize;
 use statrs::distribution::{Binomial, DiscreteCDF as _};
 
 /// An estimate with its interval.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
 pub struct Interval {
     /// Lower end.
     pub low: f64,

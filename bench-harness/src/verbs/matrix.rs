@@ -14,7 +14,7 @@ use crate::{driver, suggest};
 /// What to measure, and where.
 #[derive(Debug, Args)]
 pub struct MatrixArgs {
-    /// default, quick, full, gate, operations, peers, ratios, transports, workloads, or the path of a .toml file.
+    /// default, quick, full, claims, gate, operations, peers, ratios, transports, workloads, or the path of a .toml file.
     #[arg(long, value_name = "NAME|FILE", default_value = "default")]
     pub matrix: String,
 

@@ -1,7 +1,10 @@
 //! The verbs of the command line: one file each, with its arguments.
 
+pub mod claims;
 pub mod doctor;
+pub mod fit;
 pub mod gate;
+pub mod history;
 pub mod limits;
 pub mod list;
 pub mod matrix;
@@ -34,5 +37,8 @@ pub fn execute(verb: &Verb) -> Result<Exit> {
         Verb::Doctor(args) => doctor::doctor(args),
         Verb::Keep(args) => keep::keep(args),
         Verb::Overhead(args) => overhead::overhead(args),
+        Verb::Fit(args) => fit::fit(args),
+        Verb::Claims(args) => claims::claims(args),
+        Verb::History(args) => history::history(args),
     }
 }

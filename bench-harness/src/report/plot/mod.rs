@@ -3,6 +3,8 @@
 mod axis;
 mod canvas;
 mod figures;
+mod fit;
+mod fits;
 pub mod forest;
 mod heat;
 mod line;
@@ -14,6 +16,7 @@ use std::path::Path;
 use plotters::style::{FontStyle, register_font};
 
 pub use figures::figures;
+pub use fits::figures as fit_figures;
 pub use palette::THEMED;
 
 use crate::error::{At as _, BenchError, BenchErrorKind, Result};
@@ -36,6 +39,7 @@ enum Kind {
     Lines(line::LineChart),
     Heat(heat::HeatMaps),
     Forest(forest::Forest),
+    Fit(fit::FitChart),
 }
 
 /// Units of the canvas in a point; SVG coordinates are whole units.
@@ -71,6 +75,7 @@ impl Figure {
             Kind::Lines(chart) => chart.draw(canvas),
             Kind::Heat(maps) => maps.draw(canvas),
             Kind::Forest(forest) => forest.draw(canvas),
+            Kind::Fit(chart) => chart.draw(canvas),
         }
     }
 
