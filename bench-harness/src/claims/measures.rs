@@ -48,6 +48,12 @@ pub fn second_write(all: &Evidence<'_>, subject: &Subject, backing: &str) -> Vec
     vec![Measured { what, values: Ok(ratios(&own.block_medians, &base.block_medians)) }]
 }
 
+/// C3: the second write to the largest and to the smallest file.
+pub fn second_write_by_size(all: &Evidence<'_>, subject: &Subject, backing: &str) -> Vec<Measured> {
+    let ends = all.ends((subject, backing, "second-write"), Axis::Size, is_shallow);
+    vec![ratio_of_ends(ends, sizes_text, "the run has no cells of second-write at two sizes")]
+}
+
 /// C4: the first write to a file below the deepest and below the shallowest path.
 pub fn deep_paths(all: &Evidence<'_>, subject: &Subject, backing: &str) -> Vec<Measured> {
     let ends = |model: &&str| all.ends((subject, backing, model), Axis::Depth, is_fresh);

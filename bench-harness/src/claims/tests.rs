@@ -89,6 +89,8 @@ fn times_decide_claims() {
             timed(second("plain"), 5000),
             timed(second("overlayfs"), 5500),
             timed(second("unionfs-fuse"), 50_000),
+            timed(cell("overlayfs", "second-write", 16 * MIB), 5600),
+            timed(cell("unionfs-fuse", "second-write", 16 * MIB), 9_000_000),
             timed(deep("overlayfs"), 150_000),
             timed(deep("reflink"), 100_000),
         ],
@@ -97,6 +99,7 @@ fn times_decide_claims() {
     assert_verdicts(&rows, "larger the file", &[("overlayfs", Supported), ("reflink", Refuted)]);
     assert_verdicts(&rows, "lower layer", &[("overlayfs", Supported), ("aufs-fuse", Refuted)]);
     assert_verdicts(&rows, "Only the first", &[("overlayfs", Supported), ("unionfs-fuse", Refuted)]);
+    assert_verdicts(&rows, "copies nothing again", &[("overlayfs", Supported), ("unionfs-fuse", Refuted)]);
     assert_verdicts(&rows, "deep in a directory", &[("overlayfs", Supported), ("reflink", Refuted)]);
     let missing = rows.iter().find(|it| it.says.contains("whiteout")).unwrap();
     assert_eq!((missing.verdict, missing.p50), (Undecided, None));

@@ -287,6 +287,7 @@ fn row(it: &CellSummary, summary: &Summary, bases: &[Subject]) -> Vec<String> {
 /// `1.23 (1.20 – 1.27)`.
 pub(super) fn ratio_text(ratio: Ratio) -> String {
     let number = |value: f64| match value {
+        0.0 => "0".to_owned(),
         // Two significant digits, however small.
         small if small < 0.1 => {
             let digits = (1.0 - small.max(1e-9).log10().floor()).clamp(0.0, 9.0) as usize;
@@ -392,9 +393,14 @@ mod tests {
 
     #[test]
     fn ratios_keep_two_digits() {
-        for (p50, expected) in
-            [(1.234, "1.23"), (0.1, "0.10"), (0.0234, "0.023"), (0.000_21, "0.00021"), (734.2, "734")]
-        {
+        for (p50, expected) in [
+            (1.234, "1.23"),
+            (0.1, "0.10"),
+            (0.0234, "0.023"),
+            (0.000_21, "0.00021"),
+            (0.0, "0"),
+            (734.2, "734"),
+        ] {
             assert_eq!(ratio_text(Ratio { p50, interval: None, n_blocks: 1 }), expected);
         }
         let interval = Some(Interval { low: 1.0, high: 1.5 });
