@@ -45,4 +45,6 @@ pub enum Verb {
     Claims(verbs::claims::ClaimsArgs),
     /// Show how cells moved over stored runs, and where they changed; informs only.
     History(verbs::history::HistoryArgs),
+    /// Write results for other tools: HdrHistogram, OpenMetrics, benchstat, CSV, JSON, Markdown.
+    Export(verbs::export::ExportArgs),
 }

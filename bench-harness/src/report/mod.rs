@@ -5,6 +5,7 @@ mod conclusions;
 mod document;
 #[cfg(test)]
 pub mod example;
+pub mod export;
 pub mod fit;
 mod goals;
 mod headline;

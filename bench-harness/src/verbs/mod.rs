@@ -2,6 +2,7 @@
 
 pub mod claims;
 pub mod doctor;
+pub mod export;
 pub mod fit;
 pub mod gate;
 pub mod history;
@@ -17,8 +18,10 @@ pub mod signals;
 pub mod trials;
 pub mod verify;
 
+use std::io::{ErrorKind, Write as _};
+
 use crate::cli::Verb;
-use crate::error::{Exit, Result};
+use crate::error::{At as _, Exit, Result};
 use crate::report::keep;
 
 /// Does what the command line asks for.
@@ -40,5 +43,14 @@ pub fn execute(verb: &Verb) -> Result<Exit> {
         Verb::Fit(args) => fit::fit(args),
         Verb::Claims(args) => claims::claims(args),
         Verb::History(args) => history::history(args),
+        Verb::Export(args) => export::export(args),
+    }
+}
+
+/// Writes `text` to stdout; a reader that has had enough, such as `head`, is no error.
+fn print_text(text: &str) -> Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written.at("write to", "stdout"),
     }
 }
