@@ -45,6 +45,8 @@ pub enum Verb {
     Claims(verbs::claims::ClaimsArgs),
     /// Show how cells moved over stored runs, and where they changed; informs only.
     History(verbs::history::HistoryArgs),
+    /// Compare runs, cell by cell; they are not interleaved, and the report says so.
+    Compare(verbs::compare::CompareArgs),
     /// Write results for other tools: HdrHistogram, OpenMetrics, benchstat, CSV, JSON, Markdown.
     Export(verbs::export::ExportArgs),
 }

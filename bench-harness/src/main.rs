@@ -13,6 +13,7 @@ mod backing;
 mod cell;
 mod claims;
 mod cli;
+mod compare;
 mod doctor;
 mod driver;
 mod environment;

@@ -67,7 +67,7 @@ impl Place {
     fn command(&self, verb: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_aufs-bench"));
         command.arg(verb).current_dir(self.0.path());
-        if verb != "report" && verb != "keep" {
+        if !["report", "keep", "compare"].contains(&verb) {
             command.args(["--matrix", "m.toml", "--backing", "scratch"]);
         }
         command
@@ -223,6 +223,31 @@ fn root_reports_are_made_again_from_samples_alone() {
     stdout(&place.command("report").arg("reports/mine").output().unwrap());
     let again = place.command("keep").args(["out", "mine"]).output().unwrap();
     assert_eq!(again.status.code(), Some(2), "a kept run is not overwritten");
+}
+
+#[test]
+fn root_saved_runs_of_one_machine_can_be_compared() {
+    if !is_root() {
+        return;
+    }
+    let place = Place::new(MATRIX);
+    for name in ["before", "after"] {
+        let output =
+            place.command("run").args(["--out", name, "--driver", "plain", "--save", name]).output().unwrap();
+        stdout(&output);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains(&format!("saved as target/bench/saved/{name}")), "{said}");
+        fs::remove_dir_all(place.path(name)).unwrap();
+    }
+    let again = place.run(&["--driver", "plain", "--save", "before"]);
+    assert_eq!(again.status.code(), Some(2), "a saved run is not overwritten");
+    assert!(!place.path("out").exists(), "and that is said before anything is measured");
+    let text = stdout(&place.command("compare").args(["before", "after"]).output().unwrap());
+    assert!(
+        text.contains("after against before") && text.contains("Of 20 cells with numbers in both"),
+        "{text}"
+    );
+    place.assert_left_clean();
 }
 
 /// Cell indices and files of all samples that count, by block.

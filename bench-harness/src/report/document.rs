@@ -55,21 +55,11 @@ const METHOD: &str = "Times are service times. Intervals are exact order-statist
     Ratios are medians over blocks of the ratio of both medians in the block. A p90 needs 100 samples, a p99 1000; else \
     the field is empty. Nothing is discarded as an outlier.";
 
-const COLUMNS: &[&str] = &[
-    "driver",
-    "file",
-    "layer",
-    "of",
-    "dirs",
-    "files",
-    "cache",
-    "n",
-    "p50",
-    "95 % interval",
-    "p90",
-    "p99",
-    "max",
-];
+/// Columns that say where a number was measured.
+pub const PLACE_COLUMNS: &[&str] = &["driver", "file", "layer", "of", "dirs", "files", "cache"];
+
+/// Columns of results, after those of the place.
+const COLUMNS: &[&str] = &["n", "p50", "95 % interval", "p90", "p99", "max"];
 
 impl Document {
     /// What `run` says, with ratios to `base`.
@@ -104,7 +94,7 @@ impl Document {
 impl Table {
     /// Whether its rows come in groups of equal parameters, as those of results do.
     pub fn is_grouped(&self) -> bool {
-        self.columns.starts_with(&words(COLUMNS))
+        self.columns.starts_with(&words(PLACE_COLUMNS))
     }
 }
 
@@ -242,7 +232,7 @@ fn tables(summary: &Summary, run: &RunRecord, base: Option<&Subject>) -> Vec<Tab
         Table {
             title: format!("{model} on {}", backing_label(run, backing)),
             note: crate::model::by_name(model).map(|it| it.about()).unwrap_or_default().to_owned(),
-            columns: words(COLUMNS).into_iter().chain(heads()).collect(),
+            columns: words(PLACE_COLUMNS).into_iter().chain(words(COLUMNS)).chain(heads()).collect(),
             rows: cells.into_iter().map(|it| row(it, summary, &bases)).collect(),
         }
     };
@@ -250,15 +240,16 @@ fn tables(summary: &Summary, run: &RunRecord, base: Option<&Subject>) -> Vec<Tab
 }
 
 /// Parameters first, so that drivers stand below each other.
-fn sort_key(cell: &Cell) -> (Params, usize, String) {
+pub fn sort_key(cell: &Cell) -> (Params, usize, String) {
     let rank = driver::names().iter().position(|it| *it == cell.driver).unwrap_or(usize::MAX);
     (cell.params.clone(), rank, cell.options.clone())
 }
 
-fn row(it: &CellSummary, summary: &Summary, bases: &[Subject]) -> Vec<String> {
-    let Params { file_bytes, found_at, n_layers, dir_depth, cache, entries, threads, .. } = &it.cell.params;
+/// Where `cell` was measured, as [`PLACE_COLUMNS`].
+pub fn place_columns(cell: &Cell) -> Vec<String> {
+    let Params { file_bytes, found_at, n_layers, dir_depth, cache, entries, threads, .. } = &cell.params;
     let file = if *file_bytes == 0 { String::new() } else { human_bytes(*file_bytes as f64) };
-    let mut row = vec![it.cell.subject().label(), file];
+    let mut row = vec![cell.subject().label(), file];
     row.extend([found_at, n_layers, dir_depth].map(ToString::to_string));
     row.push(match (*entries, *threads) {
         (0, _) => String::new(),
@@ -266,10 +257,15 @@ fn row(it: &CellSummary, summary: &Summary, bases: &[Subject]) -> Vec<String> {
         (entries, threads) => format!("{entries} by {threads} threads"),
     });
     row.push(cache.as_str().to_owned());
+    row
+}
+
+fn row(it: &CellSummary, summary: &Summary, bases: &[Subject]) -> Vec<String> {
+    let mut row = place_columns(&it.cell);
     let Some(latency) = &it.latency else {
         row.push("0".to_owned());
         row.push(if it.error.is_some() { "error" } else { "" }.to_owned());
-        row.resize(COLUMNS.len() + bases.len(), String::new());
+        row.resize(PLACE_COLUMNS.len() + COLUMNS.len() + bases.len(), String::new());
         return row;
     };
     let optional = |value: Option<f64>| value.map(human_ns).unwrap_or_default();
@@ -284,9 +280,9 @@ fn row(it: &CellSummary, summary: &Summary, bases: &[Subject]) -> Vec<String> {
     row
 }
 
-/// `1.23 (1.20 – 1.27)`.
-pub(super) fn ratio_text(ratio: Ratio) -> String {
-    let number = |value: f64| match value {
+/// A ratio with two digits after the point, or two significant ones where it is small.
+pub fn number_text(ratio: f64) -> String {
+    match ratio {
         0.0 => "0".to_owned(),
         // Two significant digits, however small.
         small if small < 0.1 => {
@@ -295,10 +291,16 @@ pub(super) fn ratio_text(ratio: Ratio) -> String {
         }
         medium if medium < 10.0 => format!("{medium:.2}"),
         large => format!("{large:.0}"),
-    };
+    }
+}
+
+/// `1.23 (1.20 – 1.27)`.
+pub fn ratio_text(ratio: Ratio) -> String {
     match ratio.interval {
-        Some(it) => format!("{} ({} – {})", number(ratio.p50), number(it.low), number(it.high)),
-        None => number(ratio.p50),
+        Some(it) => {
+            format!("{} ({} – {})", number_text(ratio.p50), number_text(it.low), number_text(it.high))
+        }
+        None => number_text(ratio.p50),
     }
 }
 
@@ -346,7 +348,7 @@ fn metrics(summary: &Summary, run: &RunRecord) -> Option<Table> {
 }
 
 /// Heads of columns.
-pub(super) fn words(heads: &[&str]) -> Vec<String> {
+pub fn words(heads: &[&str]) -> Vec<String> {
     heads.iter().map(ToString::to_string).collect()
 }
 

@@ -171,7 +171,7 @@ impl Judged {
 }
 
 /// `loop:ext4, 8 layers, 4 KiB × 10000, fresh`.
-pub(super) fn place_text(place: &Params, run: &RunRecord) -> String {
+pub fn place_text(place: &Params, run: &RunRecord) -> String {
     let layers =
         if place.n_layers == 1 { "1 layer".to_owned() } else { format!("{} layers", place.n_layers) };
     let mut text = format!("{}, {layers}", backing_label(run, &place.backing));

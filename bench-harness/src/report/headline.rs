@@ -6,6 +6,7 @@ use super::document::ratio_text;
 use super::goals::place_text;
 use super::versus::subjects;
 use crate::cell::{Cache, Params, Subject};
+use crate::model::is_yardstick;
 use crate::run::journal::RunRecord;
 use crate::size::{human_bytes, human_ns};
 use crate::stats::order::Interval;
@@ -46,7 +47,10 @@ fn hero(summary: &Summary, base: &Subject) -> Option<Subject> {
 
 /// The hero's cell that most people ask for: the first write to a small file, sampled most, far down.
 fn first_cell<'a>(summary: &'a Summary, hero: &Subject) -> Option<&'a CellSummary> {
-    let measured = || summary.cells.iter().filter(|it| it.latency.is_some() && it.cell.subject() == *hero);
+    let measured = || {
+        let own = |it: &&CellSummary| it.latency.is_some() && it.cell.subject() == *hero;
+        summary.cells.iter().filter(own).filter(|it| !is_yardstick(&it.cell.params.model))
+    };
     let is_first_write = |params: &Params| params.model == "copy-up" && params.dir_depth == 1;
     let of_copy_up = measured().filter(|it| is_first_write(&it.cell.params)).min_by(|a, b| {
         let key = |it: &CellSummary| {

@@ -100,6 +100,10 @@ impl Secrets {
         ];
         let here: Vec<(PathBuf, &str)> = here.into_iter().filter_map(|it| Some((it.0?, it.1))).collect();
         paths.extend(here.iter().map(|(path, label)| (&**path, (*label).to_owned())));
+        // Absolute paths among the arguments that started the run.
+        let values =
+            record.header.command.iter().map(|it| it.split_once('=').map_or(it.as_str(), |pair| pair.1));
+        paths.extend(values.filter(|it| it.starts_with('/')).map(|it| (Path::new(it), "<path>".to_owned())));
         let long = |path: &Path| 1 < path.components().count();
         let mut paths: Vec<(String, String)> = paths
             .into_iter()

@@ -2,7 +2,7 @@
 
 pub mod claims;
 mod conclusions;
-mod document;
+pub mod document;
 #[cfg(test)]
 pub mod example;
 pub mod export;
@@ -16,7 +16,7 @@ mod page;
 pub mod plot;
 mod quality;
 pub mod sparkline;
-mod tables;
+pub mod tables;
 pub mod terminal;
 pub mod versus;
 mod yardsticks;
@@ -35,6 +35,8 @@ use crate::run::journal::RunRecord;
 use crate::stats::summary::Summary;
 use conclusions::Conclusions;
 use page::{Download, Drawn};
+
+pub use goals::place_text;
 
 /// Writes all derived files of `run` into `out`, where its samples lie, and returns the path of the page.
 ///
@@ -88,6 +90,25 @@ fn write_plots(figures: Vec<plot::Figure>, dir: &Path) -> Result<Vec<Drawn>> {
         Ok(Drawn { name: figure.name, caption: figure.caption, svg })
     });
     written.collect()
+}
+
+/// A page of `document` and `figures` that is no run's, without data to save.
+///
+/// # Errors
+///
+/// A figure cannot be drawn.
+pub fn standalone(document: &document::Document, figures: Vec<plot::Figure>) -> Result<String> {
+    plot::register_fonts()?;
+    let drawn = figures.into_iter().map(|it| {
+        let svg = it.svg()?;
+        Ok(Drawn { name: it.name, caption: it.caption, svg })
+    });
+    page::page(document, &drawn.collect::<Result<Vec<_>>>()?, &[])
+}
+
+/// `document` in Markdown, without pictures.
+pub fn markdown(document: &document::Document) -> String {
+    markdown::markdown(document, &[])
 }
 
 /// Writes a file whole or not at all.

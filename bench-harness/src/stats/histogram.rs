@@ -54,7 +54,11 @@ mod tests {
                 prop_assert!((binned - exact).abs() <= exact * 1e-3 + 1.0, "q {}: {} for {}", q, binned, exact);
             }
         }
+    }
 
+    proptest! {
+        // Each case asks for some hundred quantiles of the binomial distribution, which takes a while unoptimised.
+        #![proptest_config(ProptestConfig::with_cases(24))]
         #[test]
         fn curves_rise_to_the_maximum(samples in prop::collection::vec(1_u64..1_000_000_000, 1..500)) {
             let histogram = of(samples.iter().copied()).unwrap();

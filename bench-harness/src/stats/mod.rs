@@ -10,6 +10,7 @@ pub mod order;
 pub mod outliers;
 pub mod precision;
 pub mod quality;
+pub mod rank_sum;
 pub mod sign_test;
 pub mod signed_rank;
 pub mod summary;

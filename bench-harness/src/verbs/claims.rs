@@ -39,6 +39,7 @@ pub fn claims(args: &ClaimsArgs) -> Result<Exit> {
             "The run has cells for no claim; `aufs-bench run --matrix claims` measures what all of them need."
         );
     }
-    tables.iter().for_each(|it| println!("{}", terminal::text_of(it)));
+    let screen = terminal::Screen::of(&std::io::stdout());
+    tables.iter().for_each(|it| println!("{}", terminal::explained(it, screen)));
     Ok(Exit::Success)
 }

@@ -40,7 +40,8 @@ pub fn fit(args: &FitArgs) -> Result<Exit> {
         print!("{}", report::pretty(&fits.fits)?);
         return Ok(Exit::Success);
     }
-    fit::tables(&fits, &record).iter().for_each(|it| println!("{}", terminal::text_of(it)));
+    let screen = terminal::Screen::of(&std::io::stdout());
+    fit::tables(&fits, &record).iter().for_each(|it| println!("{}", terminal::explained(it, screen)));
     if !fits.missing.is_empty() {
         println!("Not fitted: {}.", fits.missing.join(", "));
     }

@@ -1,6 +1,7 @@
 //! The verbs of the command line: one file each, with its arguments.
 
 pub mod claims;
+pub mod compare;
 pub mod doctor;
 pub mod export;
 pub mod fit;
@@ -43,6 +44,7 @@ pub fn execute(verb: &Verb) -> Result<Exit> {
         Verb::Fit(args) => fit::fit(args),
         Verb::Claims(args) => claims::claims(args),
         Verb::History(args) => history::history(args),
+        Verb::Compare(args) => compare::compare(args),
         Verb::Export(args) => export::export(args),
     }
 }

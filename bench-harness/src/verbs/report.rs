@@ -7,6 +7,7 @@ use clap::Args;
 
 use crate::cell::Subject;
 use crate::error::{Exit, Result};
+use crate::report::terminal::Screen;
 use crate::report::{self, versus};
 use crate::run::journal::RunRecord;
 
@@ -31,6 +32,7 @@ pub fn report(args: &ReportArgs) -> Result<Exit> {
     let subjects: BTreeSet<Subject> = record.header.cells.iter().map(|it| it.cell.subject()).collect();
     let versus = versus::chosen(args.versus.as_deref(), subjects)?;
     let page = report::write_versus(&record, &args.run, versus.as_ref())?;
+    eprint!("{}", report::terminal::summary(&record, versus.as_ref(), Screen::of(&std::io::stderr())));
     println!("{}", page.display());
     Ok(Exit::Success)
 }

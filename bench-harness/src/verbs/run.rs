@@ -8,10 +8,12 @@ use clap::Args;
 use super::limits::LimitArgs;
 use super::matrix::{MatrixArgs, cells_of, resolved};
 use super::signals;
+use crate::compare::saved;
 use crate::error::{BenchError, BenchErrorKind, Exit, Result};
 use crate::matrix::estimate::Estimate;
 use crate::matrix::expand::{PlannedCell, cuts};
 use crate::matrix::{Matrix, overrides};
+use crate::report::terminal::Screen;
 use crate::report::{self, versus};
 use crate::run::cold::{self, Cooling};
 use crate::run::journal::{Ending, RunRecord};
@@ -83,6 +85,10 @@ pub struct RunArgs {
     /// Whom ratios are to, such as overlayfs or overlayfs/volatile; without it overlayfs, else plain.
     #[arg(long, value_name = "DRIVER")]
     pub versus: Option<String>,
+
+    /// Keep the samples under this name in target/bench/saved, or in a directory (with a slash), for `compare`.
+    #[arg(long, value_name = "NAME")]
+    pub save: Option<String>,
 }
 
 /// Reads a time such as `90s`.
@@ -109,6 +115,8 @@ pub fn run(args: &RunArgs) -> Result<Exit> {
     if !args.resume && !args.yes {
         confirm(&matrix, &cells, &args.matrix.backing)?;
     }
+    let save = args.save.as_deref().map(saved::place).transpose()?;
+    save.as_deref().map_or(Ok(()), saved::check_free)?;
     let _lock = (!args.allow_concurrent).then(|| Lock::take(&args.matrix.backing)).transpose()?;
     let interrupt = signals::install()?;
     let cooling = if args.allow_drop_caches { Cooling::Host } else { Cooling::Files };
@@ -122,6 +130,14 @@ pub fn run(args: &RunArgs) -> Result<Exit> {
         run::start(&plan(args, matrix, cells, cooling)?, &out, &interrupt)?
     };
     let page = report::write_versus(&outcome.record, &out, versus.as_ref())?;
+    if let Some(place) = &save {
+        saved::save(&out, place)?;
+        eprintln!("saved as {}", place.display());
+    }
+    eprint!(
+        "{}",
+        report::terminal::summary(&outcome.record, versus.as_ref(), Screen::of(&std::io::stderr()))
+    );
     tell(&outcome);
     println!("{}", page.display());
     Ok(outcome.exit)

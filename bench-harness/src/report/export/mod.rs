@@ -8,6 +8,7 @@ mod openmetrics;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::conclusions::Conclusions;
 use super::document::Document;
 use super::goals::Judged;
 use super::{json, markdown, save, tables, versus};
@@ -41,10 +42,16 @@ pub fn text(run: &RunRecord, format: Format, wanted: Option<&Subject>) -> Result
     let base = versus::base(&summary, wanted);
     match format {
         Format::Csv => tables::summary_csv(&summary, run),
-        Format::Json => json::summary_json(&summary, run, Judged::of(&summary, run)?.as_ref()),
+        Format::Json => {
+            let conclusions = Conclusions::of(&summary, run);
+            json::summary_json(&summary, run, Judged::of(&summary, run)?.as_ref(), &conclusions)
+        }
         Format::Markdown => {
             let goals = Judged::of(&summary, run)?;
-            Ok(markdown::markdown(&Document::of(&summary, run, base.as_ref(), goals.as_ref()), &[]))
+            Ok(markdown::markdown(
+                &Document::of(&summary, run, base.as_ref(), goals.as_ref(), &Conclusions::of(&summary, run)),
+                &[],
+            ))
         }
         Format::OpenMetrics => openmetrics::text(&summary, run, base.as_ref()),
         Format::Benchstat => benchstat::text(&summary, run),
