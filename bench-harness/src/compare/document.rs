@@ -185,6 +185,8 @@ fn section(it: &Comparison<'_>, model: &str) -> Option<Section> {
         remark: format!("n {} and {}", row.base.0, row.head.0),
         tone: Tone::of(row.ratio.interval),
     };
-    let rows = own().filter(|row| row.cell.params == *params).map(row).collect();
+    let mut alike: Vec<&Row> = own().filter(|row| row.cell.params == *params).collect();
+    alike.sort_by_key(|row| sort_key(&row.cell));
+    let rows = alike.into_iter().map(row).collect();
     Some(Section { heading: format!("{model}, {}", place_text(params, &it.head.record)), rows })
 }

@@ -2,6 +2,9 @@
 
 use crate::size::human_ns;
 
+/// Ranges below this have ticks at even steps.
+const NARROW_DECADES: f64 = 0.25;
+
 /// A logarithmic axis between two places.
 #[derive(Debug, Clone, Copy)]
 pub struct LogAxis {
@@ -26,9 +29,22 @@ impl LogAxis {
         self.from + share.min(1.0) * (self.to - self.from)
     }
 
+    /// Ticks at even steps, for a range so narrow that digits of a decade would leave one or none.
+    fn even_ticks(&self) -> Vec<f64> {
+        let wanted = (self.high - self.low) / 5.0;
+        let decade = 10_f64.powf(wanted.log10().floor());
+        let step =
+            decade * [1.0, 2.0, 5.0, 10.0].into_iter().find(|it| wanted <= decade * it).unwrap_or(10.0);
+        let (first, last) = ((self.low / step).ceil() as i64, (self.high / step).floor() as i64);
+        (first..=last).map(|it| it as f64 * step).collect()
+    }
+
     /// Values for labelled ticks, and for faint lines between them.
     pub fn ticks(&self) -> (Vec<f64>, Vec<f64>) {
         let decades = (self.high / self.low).log10();
+        if decades < NARROW_DECADES {
+            return (self.even_ticks(), Vec::new());
+        }
         let labelled: &[f64] = match decades {
             it if it < 1.3 => &[1.0, 2.0, 3.0, 5.0, 7.0],
             it if it < 2.3 => &[1.0, 2.0, 5.0],
@@ -104,7 +120,7 @@ mod tests {
     #[test]
     fn ticks_are_few_on_long_axes_and_enough_on_short_ones() {
         for (low, high, expected) in
-            [(1e3, 1e9, 7), (900.0, 1.1e6, 7), (100.0, 9_000.0, 6), (100.0, 600.0, 4)]
+            [(1e3, 1e9, 7), (900.0, 1.1e6, 7), (100.0, 9_000.0, 6), (100.0, 600.0, 4), (0.93, 1.08, 3)]
         {
             let major = LogAxis::new((low, high), (0.0, 1.0)).ticks().0;
             assert_eq!(major.len(), expected, "{low} to {high}: {major:?}");

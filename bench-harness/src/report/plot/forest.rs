@@ -212,10 +212,11 @@ fn draw_row(
     canvas.text(&remark_of(row), (right + 10.0, y), Anchor::Start, REMARK_INK)
 }
 
-/// `0.05`, `1`, `20`: a ratio without an exponent.
+/// `0.05`, `0.95`, `1`, `20`: a ratio without an exponent, and without zeros at its end.
 fn plain_number(value: f64) -> String {
-    let digits = (-value.log10().floor()).clamp(0.0, 9.0) as usize;
-    format!("{value:.digits$}")
+    let digits = (2.0 - value.log10().floor()).clamp(0.0, 9.0) as usize;
+    let text = format!("{value:.digits$}");
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
 #[cfg(test)]
@@ -237,7 +238,15 @@ mod tests {
 
     #[test]
     fn ratios_are_plain_numbers() {
-        for (value, expected) in [(0.05, "0.05"), (0.5, "0.5"), (1.0, "1"), (20.0, "20"), (3000.0, "3000")] {
+        for (value, expected) in [
+            (0.05, "0.05"),
+            (0.5, "0.5"),
+            (0.95, "0.95"),
+            (1.05, "1.05"),
+            (1.0, "1"),
+            (20.0, "20"),
+            (3000.0, "3000"),
+        ] {
             assert_eq!(plain_number(value), expected);
         }
     }
