@@ -8,10 +8,8 @@ use crate::verbs;
 /// Measure storage drivers against each other: what a write layer costs.
 ///
 /// Exit codes: 0 done or pass, 1 failed or regression, 2 wrong command line or matrix,
-/// 3 inconclusive, 4 nothing can run here, 5 a sample failed or its result was wrong,
-/// 130 interrupted.
-/// Exit codes: 0 done, 1 failed, 2 wrong command line or matrix, 4 nothing can
-/// run here or machines are unlike, 5 a sample failed or its result was wrong, 130 interrupted.
+/// 3 inconclusive, 4 nothing can run here or machines are unlike, 5 a sample failed or
+/// its result was wrong, 130 interrupted.
 #[derive(Debug, Parser)]
 #[command(name = "aufs-bench", version)]
 pub struct Cli {
