@@ -173,6 +173,7 @@ fn facts(run: &RunRecord) -> Vec<(&'static str, String)> {
     ];
     facts.extend(cold.map(|it| ("cold", it.to_owned())));
     facts.extend(host.governor.clone().map(|it| ("governor", it)));
+    facts.extend(super::quality::facts(run));
     facts.extend(host.git_rev.clone().map(|it| ("commit", it)));
     facts.retain(|it| !it.1.is_empty());
     facts

@@ -95,6 +95,22 @@ fn outliers_json(it: Outliers) -> OutliersJson {
     }
 }
 
+/// How times are meant, and what of the machine decides them.
+pub fn facts(run: &RunRecord) -> Vec<(&'static str, String)> {
+    let (method, environment) = (&run.header.method, &run.header.host.environment);
+    let times = match method.rate_per_s {
+        None => "service times in a closed loop".to_owned(),
+        Some(rate) => {
+            format!("service times; single operations are due {rate} times a second in an open loop")
+        }
+    };
+    let mut facts = vec![("times", times)];
+    facts.extend(environment.virtualisation.clone().map(|it| ("machine", it)));
+    facts.extend(environment.clock_source.clone().map(|it| ("clock source", it)));
+    facts.extend(method.config.as_ref().map(|it| ("configuration", format!("SHA-256 {}", it.sha256))));
+    facts
+}
+
 /// What a reader must know before any number: an unsteady clock, a slow build, cells that are too wide or drift.
 pub fn warnings(run: &RunRecord) -> Vec<String> {
     let environment = &run.header.host.environment;

@@ -123,3 +123,22 @@ fn damage_is_named_by_line() {
         assert!(error.line().contains(expected), "{} lacks {expected}", error.line());
     }
 }
+
+#[test]
+fn recorded_runs_of_both_versions_are_read() {
+    for (text, schema, n_sessions, has_responses) in [
+        (include_str!("../../tests/golden/samples-1.jsonl"), 1, 1, false),
+        (include_str!("../../tests/golden/samples-2.jsonl"), 2, 2, true),
+    ] {
+        let run = RunRecord::read(Cursor::new(text), Path::new("golden")).unwrap();
+        assert_eq!((run.header.schema, run.n_complete(), run.n_sessions()), (schema, 2, n_sessions));
+        assert_eq!((run.header.cells.len(), run.header.skips.len()), (4, 1));
+        assert_eq!((run.ending, run.layers_unchanged), (Some(Ending::Complete), Some(true)));
+        let method = &run.header.method;
+        assert_eq!((method.sessions as usize, method.rate_per_s.is_some()), (n_sessions, has_responses));
+        for block in run.blocks.values() {
+            assert_eq!(block.samples.len(), 8, "two of each cell");
+            assert_eq!(block.responses.len(), if has_responses { 8 } else { 0 });
+        }
+    }
+}
