@@ -118,6 +118,11 @@ overhead *args:
     cargo build --release --package bench-harness
     tools/overhead.sh "{{target}}/release/aufs-bench" {{args}}
 
+# Test the gate where the answer is known: mathematics, simulated noise, a recorded trace, gates broken on purpose.
+gate-selftest *args:
+    cargo build --release --package bench-harness
+    "{{target}}/release/aufs-bench" gate selftest {{args}}
+
 # Measure the union without a mount, with criterion: resolve, name classification, merged readdir, lookups by depth.
 bench-micro *args:
     cargo bench --package aufs-union {{args}}
@@ -154,5 +159,5 @@ _locked:
 # Those of the tests that mount which say most of a transport; CI runs them a second time, over io_uring.
 uring_tests := "--test golden_fuse --test fuse_data --test fuse_opens --test fuse_maps_locks --test fuse_model --test live_branches --test mount_lifecycle --test fault_injection"
 
-# Run what CI runs: format, lints, arrows, docs, tests, some of them over io_uring too, outside suites and a short bench.
-ci: _locked (fmt "--check") lint arrows docs test (test-uring uring_tests) suites (bench "quick")
+# Run what CI runs: format, lints, arrows, docs, tests, some of them over io_uring too, outside suites, a short bench and a short test of the gate.
+ci: _locked (fmt "--check") lint arrows docs test (test-uring uring_tests) suites (bench "quick") (gate-selftest "--quick")

@@ -18,7 +18,6 @@ mod doctor;
 mod driver;
 mod environment;
 mod error;
-#[allow(dead_code)] // Until a verb calls it.
 mod gate;
 mod goals;
 mod history;
@@ -33,7 +32,6 @@ mod repository;
 mod run;
 mod sandbox;
 mod size;
-#[allow(dead_code)] // The tests of the gate, until a verb calls them.
 mod stats;
 mod suggest;
 mod tree;

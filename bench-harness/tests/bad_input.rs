@@ -12,6 +12,7 @@ fn each_mistake_has_its_line_and_its_code() {
     std::fs::write(dir.path().join("newer/samples.jsonl"), "{\"type\":\"header\",\"schema\":9}\n").unwrap();
     std::fs::create_dir(dir.path().join("full")).unwrap();
     std::fs::write(dir.path().join("full/a file"), "").unwrap();
+    std::fs::write(dir.path().join("trace.csv"), "1,0,1,4K,500\n2,0,1,4K,fast\n").unwrap();
     for (arguments, code, expected) in [
         (&["run", "--matrix", wrong][..], 2, "line 2: unknown key \"budgt\""),
         (&["run", "--matrix", "qick"], 2, "did you mean \"quick\"?"),
@@ -49,6 +50,12 @@ fn each_mistake_has_its_line_and_its_code() {
         (&["run", "--matrix", "quick", "--out", "wrong.toml/out"], 2, "give another --out"),
         (&["run", "--matrix", "quick", "--out", "/proc/out"], 2, "give another --out"),
         (&["schema", "sample"], 2, "samples"),
+        (&["gate", "selftest", "--replay", "none.csv"], 5, "none.csv"),
+        (
+            &["gate", "selftest", "--replay", "trace.csv"],
+            2,
+            "line 2: elapsed_ns \"fast\" is not a whole number",
+        ),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_aufs-bench"))
             .args(arguments)

@@ -257,11 +257,6 @@ impl Decider {
         (0..self.judgements.len()).filter(|it| self.is_open(*it))
     }
 
-    /// Block values of `cell` so far.
-    pub fn values(&self, cell: usize) -> &[f64] {
-        self.values.get(cell).map_or(&[], Vec::as_slice)
-    }
-
     /// Adds a block: the value of each open cell that has one. Others, and what is not finite, are left out.
     pub fn push_block(&mut self, values: &BTreeMap<usize, f64>) {
         self.n_blocks += 1;

@@ -57,7 +57,7 @@ fn cleared_cells_stop_and_still_count() {
     let decider = decided(Rules::default(), 2, value);
     assert_eq!(decider.verdict(), Some(Verdict::Fail));
     let [cleared, slower] = decider.judgements() else { panic!("two cells") };
-    assert_eq!((cleared.n_blocks, decider.values(0).len()), (20, 20));
+    assert_eq!((cleared.n_blocks, decider.values[0].len()), (20, 20));
     assert_eq!((cleared.state, slower.state), (CellState::Cleared, CellState::Slower));
     assert!(20 < slower.n_blocks && slower.n_blocks == decider.n_blocks());
 }

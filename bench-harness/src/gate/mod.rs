@@ -18,5 +18,6 @@ pub mod interleave;
 pub mod live;
 pub mod record;
 pub mod report;
+pub mod selftest;
 pub mod settings;
 pub mod tally;

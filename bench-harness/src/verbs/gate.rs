@@ -11,7 +11,7 @@ use glob::Pattern;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::run::{default_out, parse_budget, seed_from_clock};
-use super::trials::{self, TrialArgs};
+use super::selftest::{SelftestArgs, selftest};
 use crate::cell::Params;
 use crate::error::{At as _, BenchError, BenchErrorKind, Exit, Result};
 use crate::gate::arm::ArmSpec;
@@ -45,7 +45,7 @@ pub enum GateVerb {
     /// Judge the pairs of a gate again, and write its reports anew.
     Report(GateReportArgs),
     /// Test the gate where the answer is known.
-    Selftest(Box<TrialArgs>),
+    Selftest(Box<SelftestArgs>),
 }
 
 /// Arguments of `gate report`.
@@ -148,10 +148,7 @@ fn parse_glob(text: &str) -> Result<Pattern, String> {
 pub fn gate(args: &GateArgs) -> Result<Exit> {
     let done = match &args.verb {
         Some(GateVerb::Report(args)) => judge_again(args),
-        Some(GateVerb::Selftest(args)) => match args.live {
-            Some(count) => trials::live(args, count),
-            None => Err(config("selftest", "needs --live N")),
-        },
+        Some(GateVerb::Selftest(args)) => selftest(args),
         None => gate_live(&args.live),
     };
     done.map_err(not_a_regression)

@@ -15,6 +15,7 @@ pub mod overhead;
 pub mod report;
 pub mod run;
 pub mod schema;
+pub mod selftest;
 pub mod signals;
 pub mod trials;
 pub mod verify;
