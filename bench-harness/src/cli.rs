@@ -24,7 +24,7 @@ pub enum Verb {
     /// Show drivers, models and the number of cells of a matrix.
     List(verbs::list::ListArgs),
     /// Measure a matrix, and print the path of report.html as the last line.
-    Run(verbs::run::RunArgs),
+    Run(Box<verbs::run::RunArgs>),
     /// Make tables, plots and report.html of a run again from its samples.
     Report(verbs::report::ReportArgs),
     /// Measure nothing, but do every cell once and check its result.
@@ -37,6 +37,8 @@ pub enum Verb {
     Doctor(verbs::doctor::DoctorArgs),
     /// Copy a run to reports/, with hostname and absolute paths replaced by labels.
     Keep(keep::KeepArgs),
+    /// Join the shards of a run, and runs of the same on several machines.
+    Merge(verbs::merge::MergeArgs),
     /// Say what the harness itself costs, beside a program that does the reference operation; see `just overhead`.
     Overhead(verbs::overhead::OverheadArgs),
     /// Fit what a change costs: once, for each byte, and for each layer.

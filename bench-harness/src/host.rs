@@ -72,7 +72,12 @@ pub struct BackingFacts {
 impl BackingFacts {
     /// `ext4`, or `loop:xfs` for an image: the word of tables and titles.
     pub fn label(&self) -> String {
-        if self.name == "dir" { self.fs_type.clone() } else { self.name.clone() }
+        // `dir@2` is the directory on the second machine of a merged run.
+        match self.name.split_once('@') {
+            Some(("dir", host)) => format!("{}@{host}", self.fs_type),
+            None if self.name == "dir" => self.fs_type.clone(),
+            _ => self.name.clone(),
+        }
     }
 }
 

@@ -82,7 +82,10 @@ fn stdout(output: &Output) -> String {
 
 /// Model, number of samples and error of each cell of `driver`.
 fn cells_of(summary: &serde_json::Value, driver: &str) -> Vec<(String, u64, String)> {
-    let cells = summary["cells"].as_array().unwrap().iter().filter(|it| it["driver"] == driver);
+    let own = |it: &&serde_json::Value| {
+        it["driver"] == driver && it["model"] != "null" && it["model"] != "reference"
+    };
+    let cells = summary["cells"].as_array().unwrap().iter().filter(own);
     let text = |it: &serde_json::Value| it.as_str().unwrap_or_default().to_owned();
     cells.map(|it| (text(&it["model"]), it["n"].as_u64().unwrap(), text(&it["error"]))).collect()
 }

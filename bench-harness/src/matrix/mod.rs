@@ -7,6 +7,7 @@ mod builtin;
 pub mod estimate;
 pub mod expand;
 pub mod overrides;
+pub mod shard;
 mod text;
 
 use std::fs;

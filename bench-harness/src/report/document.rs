@@ -9,6 +9,7 @@ use super::tables::backing_label;
 use super::yardsticks;
 use crate::cell::{Cache, Cell, Params, Subject};
 use crate::driver;
+use crate::host::HostFacts;
 use crate::run::cold::Cooling;
 use crate::run::journal::{Ending, Metric, RunRecord};
 use crate::size::{human_bytes, human_ns};
@@ -121,6 +122,10 @@ fn warnings(run: &RunRecord) -> Vec<String> {
         Some(false) => warnings.push("A driver wrote into a layer. Trust nothing here.".to_owned()),
         None => warnings.push("The layers were not compared at the end.".to_owned()),
     }
+    if !run.header.origin.missing.is_empty() {
+        let missing: Vec<String> = run.header.origin.missing.iter().map(ToString::to_string).collect();
+        warnings.push(format!("A part of the matrix is missing: shards {}.", missing.join(", ")));
+    }
     if !run.header.cuts.is_empty() {
         let cuts = run.header.cuts.join("; ");
         warnings.push(format!("A short run. Left out of runs with a budget {cuts}."));
@@ -172,6 +177,12 @@ fn facts(run: &RunRecord) -> Vec<(&'static str, String)> {
         ("started", host.started_at.clone()),
     ];
     facts.extend(cold.map(|it| ("cold", it.to_owned())));
+    let machine = |it: &HostFacts| format!("{}, Linux {}, {} × {}", it.label, it.kernel, it.cpus, it.cpu);
+    if let hosts @ [_, _, ..] = run.header.origin.hosts.as_slice() {
+        let all: Vec<String> =
+            (1..).zip(hosts).map(|(number, it)| format!("@{number}: {}", machine(it))).collect();
+        facts.insert(0, ("machines", all.join("; ")));
+    }
     facts.extend(host.governor.clone().map(|it| ("governor", it)));
     facts.extend(super::quality::facts(run));
     facts.extend(host.git_rev.clone().map(|it| ("commit", it)));

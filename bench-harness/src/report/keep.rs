@@ -80,8 +80,8 @@ fn target_name(args: &KeepArgs) -> Result<PathBuf> {
 #[derive(Debug)]
 struct Secrets {
     paths: Vec<(String, String)>,
-    host: String,
-    label: String,
+    /// Of the header: what each machine is called, and what it is called in the copy.
+    labels: Vec<(String, String)>,
 }
 
 impl Secrets {
@@ -113,7 +113,10 @@ impl Secrets {
         // Inner paths first, else an outer one would hide them.
         paths.sort_by_key(|it| std::cmp::Reverse(it.0.len()));
         paths.dedup();
-        Self { paths, host: record.header.host.label.clone(), label: label.to_owned() }
+        let own = (record.header.host.label.clone(), label.to_owned());
+        let others = (2..).zip(record.header.origin.hosts.iter().skip(1));
+        let others = others.map(|(number, it)| (it.label.clone(), format!("{label}-{number}")));
+        Self { paths, labels: std::iter::once(own).chain(others).collect() }
     }
 
     /// `text` with paths and the host's name replaced.
@@ -124,11 +127,14 @@ impl Secrets {
         }
         // Only as the whole value of the label: a host may be called "ext4" or "a".
         let json = |it: &str| serde_json::Value::from(it).to_string();
-        text.replacen(
-            &format!("\"label\":{}", json(&self.host)),
-            &format!("\"label\":{}", json(&self.label)),
-            1,
-        )
+        let named = |it: &str| format!("\"label\":{}", json(it));
+        let (header, samples) = text.split_once('\n').unwrap_or((&text, ""));
+        let given = |it: &str| format!("\"--label\",{}", json(it));
+        let clean = |text: String, (own, label): &(String, String)| {
+            text.replace(&named(own), &named(label)).replace(&given(own), &given(label))
+        };
+        let header = self.labels.iter().fold(header.to_owned(), clean);
+        if samples.is_empty() { header } else { format!("{header}\n{samples}") }
     }
 
     /// A path of the list that `text` still has.
@@ -148,13 +154,14 @@ mod tests {
                 ("/data/scratch/s1/0".to_owned(), "<dir>".to_owned()),
                 ("/data/scratch/s1".to_owned(), "<scratch>".to_owned()),
             ],
-            host: "a".to_owned(),
-            label: "host-a".to_owned(),
+            labels: vec![("a".to_owned(), "host-a".to_owned())],
         };
-        let text =
-            r#"{"label":"a","kernel":"a","path":"/data/scratch/s1/0","reason":"open /data/scratch/s1/x"}"#;
+        let text = r#"{"label":"a","kernel":"a","command":["--label","a"],"path":"/data/scratch/s1/0","reason":"open /data/scratch/s1/x"}"#;
         let cleaned = secrets.clean(text);
-        assert_eq!(cleaned, r#"{"label":"host-a","kernel":"a","path":"<dir>","reason":"open <scratch>/x"}"#);
+        assert_eq!(
+            cleaned,
+            r#"{"label":"host-a","kernel":"a","command":["--label","host-a"],"path":"<dir>","reason":"open <scratch>/x"}"#
+        );
         assert_eq!(secrets.left_in(&cleaned), None);
         assert!(secrets.left_in(text).is_some());
     }

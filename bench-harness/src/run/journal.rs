@@ -8,6 +8,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+
 pub use super::metric::Metric;
 pub use super::reader::RunRecord;
 pub use super::record::{Ending, Header, Origin, Record, SCHEMA, Skip};
@@ -59,7 +61,7 @@ impl Journal {
     /// # Errors
     ///
     /// The file cannot be written.
-    pub fn append(&mut self, record: &Record) -> Result<()> {
+    pub fn append(&mut self, record: &impl Serialize) -> Result<()> {
         let line = serde_json::to_string(record).map_err(std::io::Error::from).at("write", &self.path)?;
         writeln!(self.out, "{line}").at("write", &self.path)
     }

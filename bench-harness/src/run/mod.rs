@@ -9,6 +9,7 @@ pub mod cold;
 pub mod interrupt;
 pub mod journal;
 pub mod lock;
+pub mod merge;
 pub mod metric;
 pub mod progress;
 pub mod reader;
@@ -63,6 +64,8 @@ pub struct Plan {
     pub check_all: bool,
     /// How it measures.
     pub method: Method,
+    /// Where the cells come from.
+    pub origin: Origin,
 }
 
 /// How a run went.
@@ -102,8 +105,7 @@ pub fn start(plan: &Plan, out: &Path, interrupt: &Interrupt) -> Result<Outcome> 
     host.backings = bench.backings.values().map(|it| it.facts.clone()).collect();
     let (cuts, goals, method) = (plan.cuts.clone(), plan.goals.clone(), plan.method.clone());
     let command = std::env::args().skip(1).collect();
-    let names: Vec<&str> = plan.cells.iter().map(|it| it.cell.driver.as_str()).collect();
-    let origin = Origin { commands: described::definitions_of(&names) };
+    let origin = plan.origin.clone();
     let blocks_max = plan.blocks_max;
     let header =
         Header { schema: SCHEMA, host, blocks_max, cells, skips, cuts, goals, command, method, origin };
@@ -137,6 +139,10 @@ pub fn resume(
     if drops && cooling != Cooling::Host {
         let reason = "it has cold cells that drop all caches; give --allow-drop-caches again";
         return Err(BenchError::new("resume", out, BenchErrorKind::Config(reason.to_owned())));
+    }
+    if !header.origin.hosts.is_empty() {
+        let reason = "it was merged from several; continue those, and merge again".to_owned();
+        return Err(BenchError::new("continue", out, BenchErrorKind::Config(reason)));
     }
     for definition in &header.origin.commands {
         let config =

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{BufReader, Read};
-use std::path::Path;
+use std::io::{BufRead as _, BufReader, Read};
+use std::path::{Path, PathBuf};
 
 use super::journal::FILE_NAME;
 use super::metric::Metric;
@@ -43,6 +43,36 @@ pub struct Block {
     pub ended: Option<(u64, u64)>,
 }
 
+/// The journal in `dir`, packed or not, and its path.
+fn open(dir: &Path) -> Result<(PathBuf, Box<dyn Read>)> {
+    let plain = dir.join(FILE_NAME);
+    let packed = dir.join(format!("{FILE_NAME}.gz"));
+    if plain.exists() || !packed.exists() {
+        let file = File::open(&plain).at("open", &plain)?;
+        return Ok((plain, Box::new(file)));
+    }
+    let file = File::open(&packed).at("open", &packed)?;
+    Ok((packed, Box::new(flate2::read::GzDecoder::new(file))))
+}
+
+/// The whole lines of the journal in `dir`, the header first.
+///
+/// # Errors
+///
+/// There is none; reading may fail later.
+pub fn lines(dir: &Path) -> Result<impl Iterator<Item = Result<String>>> {
+    let (path, reader) = open(dir)?;
+    let mut reader = BufReader::new(reader);
+    Ok(std::iter::from_fn(move || {
+        let mut line = String::new();
+        match reader.read_line(&mut line).at("read", &path) {
+            Err(error) => Some(Err(error)),
+            // Half a last line is what a killed run leaves.
+            Ok(_) => line.ends_with('\n').then_some(Ok(line)),
+        }
+    }))
+}
+
 impl RunRecord {
     /// Loads the run in `dir`, from `samples.jsonl` or `samples.jsonl.gz`.
     ///
@@ -50,14 +80,7 @@ impl RunRecord {
     ///
     /// `Journal`, with the line: not a run, of an unknown version, or damaged.
     pub fn load(dir: &Path) -> Result<Self> {
-        let plain = dir.join(FILE_NAME);
-        let packed = dir.join(format!("{FILE_NAME}.gz"));
-        let (path, reader): (_, Box<dyn Read>) = if plain.exists() || !packed.exists() {
-            (plain.clone(), Box::new(File::open(&plain).at("open", &plain)?))
-        } else {
-            let file = File::open(&packed).at("open", &packed)?;
-            (packed.clone(), Box::new(flate2::read::GzDecoder::new(file)))
-        };
+        let (path, reader) = open(dir)?;
         Self::read(BufReader::new(reader), &path)
     }
 

@@ -14,6 +14,7 @@ use crate::cell::{Subject, is_zero};
 use crate::driver::command::Definition;
 use crate::host::HostFacts;
 use crate::matrix::expand::PlannedCell;
+use crate::matrix::shard::Shard;
 
 /// Version of the records that are written.
 pub const SCHEMA: u32 = 2;
@@ -58,6 +59,15 @@ pub struct Origin {
     /// Descriptions of the drivers that are commands.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub commands: Vec<Definition>,
+    /// Which part of the matrix this is, where it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shard: Option<Shard>,
+    /// The machines of a merged run: backings whose names end with `@2` are of the second.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<HostFacts>,
+    /// The shards that a merged run lacks.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<Shard>,
 }
 
 impl Header {

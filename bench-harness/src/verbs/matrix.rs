@@ -71,6 +71,10 @@ pub fn resolved(args: &MatrixArgs) -> Result<Matrix> {
     let mut matrix = overrides::apply(Matrix::load(&args.matrix)?, &args.set)?;
     register(&matrix.command)?;
     matrix.add_rows(&described);
+    // Part of what is asked for: recorded with the matrix, and in its hash.
+    matrix
+        .command
+        .extend(described.into_iter().filter(|it| !matrix.command.contains(it)).collect::<Vec<_>>());
     for name in &args.drivers {
         let config = |message| Err(BenchError::new("choose driver", name, BenchErrorKind::Config(message)));
         if driver::by_name(name).is_none() {

@@ -10,6 +10,7 @@ pub mod history;
 pub mod limits;
 pub mod list;
 pub mod matrix;
+pub mod merge;
 pub mod noop;
 pub mod overhead;
 pub mod report;
@@ -38,6 +39,7 @@ pub fn execute(verb: &Verb) -> Result<Exit> {
         Verb::Report(args) => report::report(args),
         Verb::Verify(args) => verify::verify(args),
         Verb::Gate(args) => gate::gate(args),
+        Verb::Merge(args) => merge::merge(args),
         Verb::Schema(args) => schema::schema(args),
         Verb::Doctor(args) => doctor::doctor(args),
         Verb::Keep(args) => keep::keep(args),

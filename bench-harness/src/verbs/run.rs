@@ -9,14 +9,16 @@ use super::limits::LimitArgs;
 use super::matrix::{MatrixArgs, cells_of, resolved};
 use super::signals;
 use crate::compare::saved;
+use crate::driver::command::definitions_of;
 use crate::error::{BenchError, BenchErrorKind, Exit, Result};
 use crate::matrix::estimate::Estimate;
 use crate::matrix::expand::{PlannedCell, cuts};
+use crate::matrix::shard::{Shard, seed_of};
 use crate::matrix::{Matrix, overrides};
 use crate::report::terminal::Screen;
 use crate::report::{self, versus};
 use crate::run::cold::{self, Cooling};
-use crate::run::journal::{Ending, RunRecord};
+use crate::run::journal::{Ending, Origin, RunRecord};
 use crate::run::lock::Lock;
 use crate::run::record::{Config, Method};
 use crate::run::{Outcome, Plan};
@@ -46,6 +48,14 @@ pub struct RunArgs {
     /// Continue the run in --out with its own cells and seed.
     #[arg(long, requires = "out", conflicts_with_all = ["seed", "drivers", "label", "set", "sessions", "precision", "rate", "print_config"])]
     pub resume: bool,
+
+    /// Measure one of n parts of the matrix, 0/n to n-1/n; `auto` asks Kubernetes or Slurm which. See docs/fleet.
+    #[arg(long, value_name = "I/N|auto", conflicts_with = "resume")]
+    pub shard: Option<String>,
+
+    /// The number of parts, where `--shard auto` is not told.
+    #[arg(long, value_name = "N", requires = "shard")]
+    pub shards: Option<u32>,
 
     #[command(flatten)]
     limits: LimitArgs,
@@ -108,12 +118,14 @@ pub fn parse_budget(text: &str) -> Result<Duration, String> {
 pub fn run(args: &RunArgs) -> Result<Exit> {
     args.limits.choose();
     let (matrix, cells) = resolved_run(args)?;
-    let versus = versus::chosen(args.versus.as_deref(), cells.iter().map(|it| it.cell.subject()).collect())?;
+    let part = Part::of(args, &matrix, cells)?;
+    let versus =
+        versus::chosen(args.versus.as_deref(), part.cells.iter().map(|it| it.cell.subject()).collect())?;
     if args.print_config {
-        return print_config(&matrix, &cells);
+        return print_config(&matrix, &part.cells);
     }
     if !args.resume && !args.yes {
-        confirm(&matrix, &cells, &args.matrix.backing)?;
+        confirm(&matrix, &part.cells, &args.matrix.backing)?;
     }
     let save = args.save.as_deref().map(saved::place).transpose()?;
     save.as_deref().map_or(Ok(()), saved::check_free)?;
@@ -127,7 +139,7 @@ pub fn run(args: &RunArgs) -> Result<Exit> {
     let outcome = if args.resume {
         run::resume(&out, &args.matrix.backing, resumed_budget(args, &out)?, cooling, &interrupt)?
     } else {
-        run::start(&plan(args, matrix, cells, cooling)?, &out, &interrupt)?
+        run::start(&plan(args, matrix, part, cooling)?, &out, &interrupt)?
     };
     let page = report::write_versus(&outcome.record, &out, versus.as_ref())?;
     if let Some(place) = &save {
@@ -141,6 +153,42 @@ pub fn run(args: &RunArgs) -> Result<Exit> {
     tell(&outcome);
     println!("{}", page.display());
     Ok(outcome.exit)
+}
+
+/// What this run measures of the whole matrix: the shard that is asked for, or all.
+#[derive(Debug)]
+struct Part {
+    cells: Vec<PlannedCell>,
+    seed: u64,
+    config: Config,
+    origin: Origin,
+}
+
+impl Part {
+    fn of(args: &RunArgs, matrix: &Matrix, cells: Vec<PlannedCell>) -> Result<Self> {
+        let config = Config::of(matrix.to_toml()?);
+        let names: Vec<&str> = cells.iter().map(|it| it.cell.driver.as_str()).collect();
+        let mut origin = Origin { commands: definitions_of(&names), ..Origin::default() };
+        let wrong = |what| BenchError::new("choose shard of", &matrix.name, BenchErrorKind::Config(what));
+        let shard = match args.shard.as_deref() {
+            None => None,
+            Some("auto") => Some(Shard::from_environment(|name| std::env::var(name).ok(), args.shards)),
+            Some(text) => Some(text.parse()),
+        };
+        let Some(shard) = shard.transpose().map_err(wrong)? else {
+            let seed = args.seed.unwrap_or_else(seed_from_clock);
+            return Ok(Self { cells, seed, config, origin });
+        };
+        // Shards that were given no seed must still agree on one.
+        let seed = args.seed.unwrap_or_else(|| seed_of(&config.sha256));
+        let cells = shard.cells_of(&cells, seed);
+        if cells.is_empty() {
+            let what = "the matrix has fewer parameter sets; take fewer shards";
+            return Err(wrong(format!("shard {shard} has no cells: {what}")));
+        }
+        origin.shard = Some(shard);
+        Ok(Self { cells, seed, config, origin })
+    }
 }
 
 /// The matrix with all that the command line changes, and its cells.
@@ -173,25 +221,26 @@ fn resumed_budget(args: &RunArgs, out: &Path) -> Result<Duration> {
     Ok(Duration::from_secs_f64(budget))
 }
 
-fn plan(args: &RunArgs, matrix: Matrix, cells: Vec<PlannedCell>, cooling: Cooling) -> Result<Plan> {
+fn plan(args: &RunArgs, matrix: Matrix, part: Part, cooling: Cooling) -> Result<Plan> {
     Ok(Plan {
         method: Method {
             sessions: matrix.sessions,
             precision: matrix.precision,
             rate_per_s: matrix.rate,
             cache_policy: cooling,
-            config: Some(Config::of(matrix.to_toml()?)),
+            config: Some(part.config),
         },
         cuts: cuts(&matrix, matrix.budget),
         goals: matrix.goals,
         matrix: matrix.name,
-        cells,
+        cells: part.cells,
         blocks_max: matrix.blocks_max,
         budget: Duration::from_secs_f64(matrix.budget),
-        seed: args.seed.unwrap_or_else(seed_from_clock),
+        seed: part.seed,
         scratch: args.matrix.backing.clone(),
         label: args.label.clone(),
         check_all: false,
+        origin: part.origin,
     })
 }
 

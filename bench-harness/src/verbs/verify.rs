@@ -12,6 +12,7 @@ use super::signals;
 use crate::cell::Subject;
 use crate::error::{At as _, Exit, Result};
 use crate::run;
+use crate::run::journal::Origin;
 use crate::run::lock::Lock;
 use crate::run::record::Method;
 use crate::run::{Outcome, Plan};
@@ -51,6 +52,7 @@ pub fn verify(args: &VerifyArgs) -> Result<Exit> {
         label: None,
         check_all: true,
         method: Method::default(),
+        origin: Origin::default(),
     };
     let outcome = run::start(&plan, out.path(), &interrupt)?;
     print_verified(&outcome);

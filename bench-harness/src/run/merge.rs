@@ -1,0 +1,242 @@
+//! Joins the shards of a run, and runs of the same on several machines.
+//!
+//! Samples of different machines must never be pooled, nor one machine's be
+//! divided by another's. So the backing `dir` of the second machine becomes
+//! `dir@2`: where layers lie is a parameter of every cell, and whatever is
+//! told apart by parameters keeps machines apart.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::cell::Cell;
+use crate::error::{At as _, BenchError, BenchErrorKind, Result};
+use crate::host::{BackingFacts, HostFacts};
+use crate::matrix::expand::PlannedCell;
+use crate::matrix::shard::Shard;
+use crate::model::is_yardstick;
+use crate::run::journal::{Ending, Header, Journal, Record, RunRecord};
+use crate::run::reader::lines;
+
+/// A run that is joined with others.
+#[derive(Debug)]
+struct Part {
+    dir: PathBuf,
+    run: RunRecord,
+    /// Number of its machine, from 1.
+    host: usize,
+}
+
+impl Part {
+    fn shard(&self) -> Shard {
+        self.run.header.origin.shard.unwrap_or(Shard { index: 0, count: 1 })
+    }
+
+    fn refused(&self, what: String) -> BenchError {
+        BenchError::new("merge", &self.dir, BenchErrorKind::Config(what))
+    }
+}
+
+/// Joins the runs in `dirs` into one in `out`; with `partial`, shards may be missing.
+///
+/// # Errors
+///
+/// - `Config`: the runs do not belong together, a cell was measured twice by one machine, or shards are missing.
+/// - else a run cannot be read, or `out` not be written.
+pub fn merge(dirs: &[PathBuf], out: &Path, partial: bool) -> Result<RunRecord> {
+    let mut parts = Vec::new();
+    for dir in dirs {
+        parts.push(Part { dir: dir.clone(), run: RunRecord::load(dir)?, host: 0 });
+    }
+    check_alike(&parts)?;
+    let missing = missing(&parts);
+    if let Some(first) = parts.first().filter(|_| !partial && !missing.is_empty()) {
+        let names: Vec<String> = missing.iter().map(ToString::to_string).collect();
+        let what = format!("shards are missing: {}; give their directories, or --partial", names.join(", "));
+        return Err(first.refused(what));
+    }
+    let hosts = number_hosts(&mut parts)?;
+    let (header, places) = join(&parts, hosts, missing)?;
+    std::fs::create_dir_all(out).at("create", out)?;
+    write(&parts, &header, &places, out)?;
+    RunRecord::load(out)
+}
+
+/// Refuses runs that did not set out to measure the same in the same form.
+fn check_alike(parts: &[Part]) -> Result<()> {
+    let Some(first) = parts.first() else { return Ok(()) };
+    for part in parts {
+        let (origin, header) = (&part.run.header.origin, &part.run.header);
+        if !origin.hosts.is_empty() {
+            return Err(part.refused("it is merged already; merge what it was made of".to_owned()));
+        }
+        if config_of(&part.run).is_none() {
+            return Err(
+                part.refused("it has no hash of what it measures; an older version made it".to_owned())
+            );
+        }
+        let unlike =
+            |what: &str| Err(part.refused(format!("it has another {what} than {}", first.dir.display())));
+        if config_of(&part.run) != config_of(&first.run) {
+            return unlike("configuration");
+        }
+        if header.schema != first.run.header.schema {
+            return unlike("version of records");
+        }
+        if part.shard().count != first.shard().count {
+            return unlike("number of shards");
+        }
+        if 1 < part.shard().count && header.host.seed != first.run.header.host.seed {
+            return unlike("seed, so that its shards are others");
+        }
+    }
+    Ok(())
+}
+
+/// The hash of the resolved matrix.
+fn config_of(run: &RunRecord) -> Option<&str> {
+    run.header.method.config.as_ref().map(|it| it.sha256.as_str())
+}
+
+/// Shards that no part is.
+fn missing(parts: &[Part]) -> Vec<Shard> {
+    let found: BTreeSet<Shard> = parts.iter().map(Part::shard).collect();
+    let count = parts.first().map_or(0, |it| it.shard().count);
+    (0..count).map(|index| Shard { index, count }).filter(|it| !found.contains(it)).collect()
+}
+
+/// Numbers the machines by their labels, in the order of the parts.
+fn number_hosts(parts: &mut [Part]) -> Result<Vec<HostFacts>> {
+    let mut hosts: Vec<HostFacts> = Vec::new();
+    for part in parts {
+        let own = part.run.header.host.clone();
+        let Some(at) = hosts.iter().position(|it| it.label == own.label) else {
+            hosts.push(own);
+            part.host = hosts.len();
+            continue;
+        };
+        let known = &mut hosts[at];
+        let what = |it: &HostFacts| (it.kernel.clone(), it.cpu.clone(), it.cpus, it.memory_bytes);
+        if what(known) != what(&own) {
+            let what =
+                format!("another machine of these is called {:?} too; name them by run --label", own.label);
+            return Err(part.refused(what));
+        }
+        let new: Vec<_> = own
+            .backings
+            .into_iter()
+            .filter(|it| known.backings.iter().all(|has| has.name != it.name))
+            .collect();
+        known.backings.extend(new);
+        known.peers.extend(own.peers);
+        part.host = at + 1;
+    }
+    Ok(hosts)
+}
+
+/// `dir@2`, or `dir` where all is of one machine.
+fn place(backing: &str, host: usize, n_hosts: usize) -> String {
+    if n_hosts < 2 { backing.to_owned() } else { format!("{backing}@{host}") }
+}
+
+/// The header of all parts, and where in it each part's cells are.
+fn join(parts: &[Part], mut hosts: Vec<HostFacts>, missing: Vec<Shard>) -> Result<(Header, Vec<Vec<usize>>)> {
+    let n_hosts = hosts.len();
+    for (host, number) in hosts.iter_mut().zip(1..) {
+        for BackingFacts { name, .. } in &mut host.backings {
+            *name = place(name, number, n_hosts);
+        }
+    }
+    let mut cells: Vec<PlannedCell> = Vec::new();
+    let mut skips = Vec::new();
+    let mut known: BTreeMap<Cell, (usize, &Path)> = BTreeMap::new();
+    let mut places = Vec::new();
+    for part in parts {
+        let mut own = Vec::new();
+        for planned in &part.run.header.cells {
+            let mut cell = planned.cell.clone();
+            cell.params.backing = place(&cell.params.backing, part.host, n_hosts);
+            if let Some((index, other)) = known.get(&cell) {
+                if !is_yardstick(&cell.params.model) {
+                    let what = format!("{} has this cell of the same machine too: {cell}", other.display());
+                    return Err(part.refused(what));
+                }
+                own.push(*index);
+                continue;
+            }
+            own.push(cells.len());
+            known.insert(cell.clone(), (cells.len(), &part.dir));
+            // Blocks get new numbers, so a limit by number says nothing any more.
+            cells.push(PlannedCell { cell, blocks: u32::MAX, ..planned.clone() });
+        }
+        places.push(own);
+        for mut skip in part.run.header.skips.iter().cloned() {
+            skip.backing = place(&skip.backing, part.host, n_hosts);
+            if !skips.contains(&skip) {
+                skips.push(skip);
+            }
+        }
+    }
+    let first = parts.first().map(|it| it.run.header.clone());
+    let mut header = first.ok_or_else(|| {
+        BenchError::new("merge", "nothing", BenchErrorKind::Config("no directories are given".to_owned()))
+    })?;
+    header.host.backings = hosts.iter().flat_map(|it| it.backings.iter().cloned()).collect();
+    header.host.peers = hosts.iter().flat_map(|it| it.peers.clone()).collect();
+    header.blocks_max = parts.iter().map(|it| n_blocks(&it.run)).sum();
+    (header.cells, header.skips) = (cells, skips);
+    // No single command has measured it.
+    header.command.clear();
+    (header.origin.hosts, header.origin.missing, header.origin.shard) = (hosts, missing, None);
+    Ok((header, places))
+}
+
+fn n_blocks(run: &RunRecord) -> u32 {
+    run.blocks.keys().max().map_or(0, |it| it + 1)
+}
+
+/// Writes all records with their new numbers; fields that this version does not know stay as they are.
+fn write(parts: &[Part], header: &Header, places: &[Vec<usize>], out: &Path) -> Result<()> {
+    let mut journal = Journal::create(out, header)?;
+    let (mut block, mut session) = (0, 0);
+    for (part, cells) in parts.iter().zip(places) {
+        for line in lines(&part.dir)?.skip(1) {
+            let mut record: Value =
+                serde_json::from_str(&line?).map_err(std::io::Error::from).at("read", &part.dir)?;
+            if record["type"] == "end" {
+                continue;
+            }
+            renumber(&mut record, cells, block, session);
+            journal.append(&record)?;
+        }
+        block += n_blocks(&part.run);
+        session += part.run.blocks.values().map(|it| it.session + 1).max().unwrap_or(0);
+    }
+    if let Some(end) = ending(parts) {
+        journal.append(&end)?;
+    }
+    journal.flush()
+}
+
+fn renumber(record: &mut Value, cells: &[usize], block: u32, session: u32) {
+    let index = record["cell"].as_u64().and_then(|it| cells.get(usize::try_from(it).ok()?));
+    if let Some(index) = index {
+        record["cell"] = Value::from(*index);
+    }
+    if let Some(own) = record["block"].as_u64() {
+        record["block"] = Value::from(own + u64::from(block));
+    }
+    if record["type"] == "block-start" {
+        let own = record["session"].as_u64().unwrap_or(0);
+        record["session"] = Value::from(own + u64::from(session));
+    }
+}
+
+/// The worst end of all; none where a part was cut off.
+fn ending(parts: &[Part]) -> Option<Record> {
+    let endings: Vec<Ending> = parts.iter().map(|it| it.run.ending).collect::<Option<_>>()?;
+    let worst = [Ending::Interrupted, Ending::Budget].into_iter().find(|it| endings.contains(it));
+    let layers_unchanged = parts.iter().all(|it| it.run.layers_unchanged == Some(true));
+    Some(Record::End { ending: worst.unwrap_or(Ending::Complete), layers_unchanged })
+}
