@@ -230,6 +230,8 @@ impl Matrix {
             return;
         }
         self.driver.retain(|row| only.contains(&row.name));
+        // A description that no row names would get one.
+        self.command.retain(|it| only.contains(&it.name));
         self.group.retain_mut(|group| {
             let was_for_all = group.drivers.is_empty();
             group.drivers.retain(|name| only.contains(name));

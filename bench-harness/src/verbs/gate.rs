@@ -12,6 +12,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::run::{default_out, parse_budget, seed_from_clock};
 use super::selftest::{SelftestArgs, selftest};
+use super::signals;
 use crate::cell::Params;
 use crate::error::{At as _, BenchError, BenchErrorKind, Exit, Result};
 use crate::gate::arm::ArmSpec;
@@ -24,7 +25,7 @@ use crate::gate::settings::{Settings, parse_look, parse_percent};
 use crate::matrix::Matrix;
 use crate::matrix::expand::cells;
 use crate::run::interrupt::Interrupt;
-use crate::{sandbox, suggest};
+use crate::suggest;
 
 /// Arguments of `gate`.
 #[derive(Debug, Args)]
@@ -178,8 +179,7 @@ fn gate_live(args: &LiveArgs) -> Result<Exit> {
         confirm: args.confirm,
         ..plan(&args.how, base, head)?
     };
-    let interrupt = Interrupt::install()?;
-    sandbox::enter()?;
+    let interrupt = signals::install()?;
     let record = measure(&plan, &out, &interrupt)?;
     let summary = Summary::of(&record, args.on_inconclusive);
     report::write(&summary, &out)?;

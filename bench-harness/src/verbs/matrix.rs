@@ -68,13 +68,14 @@ pub fn planned(args: &MatrixArgs, budget: Option<Duration>) -> Result<(Matrix, V
 pub fn resolved(args: &MatrixArgs) -> Result<Matrix> {
     let described = args.described.as_deref().map_or(Ok(Vec::new()), command::load)?;
     register(&described)?;
-    let mut matrix = overrides::apply(Matrix::load(&args.matrix)?, &args.set)?;
+    let mut matrix = Matrix::load(&args.matrix)?;
     register(&matrix.command)?;
     matrix.add_rows(&described);
-    // Part of what is asked for: recorded with the matrix, and in its hash.
-    matrix
-        .command
-        .extend(described.into_iter().filter(|it| !matrix.command.contains(it)).collect::<Vec<_>>());
+    // The printed and recorded matrix stands for itself, without the file.
+    let known = |it: &Definition| matrix.command.iter().any(|own| own.name == it.name);
+    let more: Vec<Definition> = described.into_iter().filter(|it| !known(it)).collect();
+    matrix.command.extend(more);
+    let mut matrix = overrides::apply(matrix, &args.set)?;
     for name in &args.drivers {
         let config = |message| Err(BenchError::new("choose driver", name, BenchErrorKind::Config(message)));
         if driver::by_name(name).is_none() {

@@ -6,14 +6,13 @@ use clap::Args;
 
 use super::gate::{HowArgs, measure, plan};
 use super::run::{default_out, seed_from_clock};
+use super::signals;
 use crate::error::{BenchError, BenchErrorKind, Exit, Result};
 use crate::gate::arm::ArmSpec;
 use crate::gate::inject::Inject;
 use crate::gate::record::Ending;
 use crate::gate::report::{self, OnInconclusive, Summary};
 use crate::gate::tally::{self, Trial};
-use crate::run::interrupt::Interrupt;
-use crate::sandbox;
 
 /// Arguments of `gate selftest --live`.
 #[derive(Debug, Clone, Args)]
@@ -50,8 +49,7 @@ pub struct TrialArgs {
 pub fn live(args: &TrialArgs, count: u32) -> Result<Exit> {
     // Read first: a damaged tally should not cost the trials.
     tally::load(&args.tally)?;
-    let interrupt = Interrupt::install()?;
-    sandbox::enter()?;
+    let interrupt = signals::install()?;
     let out = default_out("gate-trials-");
     let mut exit = Exit::Success;
     for number in 0..count {

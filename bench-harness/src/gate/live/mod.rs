@@ -103,6 +103,7 @@ pub fn run(plan: &Plan, out: &Path, interrupt: &Interrupt, tell: &mut Tell<'_>) 
         .map_err(|what| BenchError::new("use rules", &plan.matrix, BenchErrorKind::Config(what)))?;
     let planned = planned(&arms, &cells, plan.rules.pairs);
     let bench = Bench::open(&planned, &plan.scratch)?;
+    interrupt.note_scratch(bench.scratch());
     tell(Event::Stage("trying both arms"));
     probe(&arms, &bench, interrupt)?;
     let mut host = HostFacts::read(plan.seed, &plan.matrix)?;
