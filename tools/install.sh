@@ -19,8 +19,12 @@ share=$DESTDIR$PREFIX/share
 bash=$share/bash-completion/completions zsh=$share/zsh/site-functions fish=$share/fish/vendor_completions.d
 install -d "$bash" "$zsh" "$fish"
 "$built/aufs" man "$share/man/man1"
+"$built/aufs-bench" man "$share/man/man1"
 "$built/aufs" completions bash >"$bash/aufs"
 "$built/aufs" completions zsh >"$zsh/_aufs"
 "$built/aufs" completions fish >"$fish/aufs.fish"
+"$built/aufs-bench" completions bash >"$bash/aufs-bench"
+"$built/aufs-bench" completions zsh >"$zsh/_aufs-bench"
+"$built/aufs-bench" completions fish >"$fish/aufs-bench.fish"
 printf 'installed %s\n' "$DESTDIR$bin/aufs" "$DESTDIR$bin/aufs-bench" "$DESTDIR$bin/aufs-fuse" \
     "$DESTDIR$sbin/mount.fuse.aufs" "$share/man/man1/aufs*.1" "$bash/aufs" "$zsh/_aufs" "$fish/aufs.fish"

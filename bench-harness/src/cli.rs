@@ -51,4 +51,8 @@ pub enum Verb {
     Compare(verbs::compare::CompareArgs),
     /// Write results for other tools: HdrHistogram, OpenMetrics, benchstat, CSV, JSON, Markdown.
     Export(verbs::export::ExportArgs),
+    /// Print the completions of a shell, for `source` or its directory of completions.
+    Completions(verbs::manual::CompletionsArgs),
+    /// Write the manual pages, one for each command, into a directory.
+    Man(verbs::manual::ManArgs),
 }

@@ -9,6 +9,7 @@ pub mod gate;
 pub mod history;
 pub mod limits;
 pub mod list;
+pub mod manual;
 pub mod matrix;
 pub mod merge;
 pub mod noop;
@@ -49,6 +50,8 @@ pub fn execute(verb: &Verb) -> Result<Exit> {
         Verb::History(args) => history::history(args),
         Verb::Compare(args) => compare::compare(args),
         Verb::Export(args) => export::export(args),
+        Verb::Completions(args) => manual::completions(args),
+        Verb::Man(args) => manual::pages(args),
     }
 }
 
