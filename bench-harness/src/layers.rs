@@ -29,6 +29,7 @@ use crate::matrix::expand::PlannedCell;
 use crate::model;
 use crate::model::Lower;
 use crate::pattern::{Extent, Pattern};
+use crate::pool::in_parallel;
 use crate::program;
 use crate::repository;
 use crate::tree::Tree;
@@ -137,17 +138,19 @@ impl LayerStack {
         parents.dedup();
         let at: Vec<&FileSpec> = measured(&files).collect();
         let entries: Vec<(u32, PathBuf, u64, u64)> = entries(&files);
-        dirs.par_iter().enumerate().try_for_each(|(index, dir)| {
-            create_dirs(dir, &parents)?;
-            write_file(&dir.join(format!("data/layer-{}", index + 1)), index as u64, 64, pattern)
-        })?;
-        at.par_iter().try_for_each(|file| {
-            let dir = &dirs[file.found_at as usize - 1];
-            write_file(&dir.join(&file.path), file.number, file.len_bytes, pattern)
-        })?;
-        entries.par_iter().try_for_each(|(found_at, path, number, len_bytes)| {
-            write_file(&dirs[*found_at as usize - 1].join(path), *number, *len_bytes, pattern)
-        })?;
+        in_parallel(|| {
+            dirs.par_iter().enumerate().try_for_each(|(index, dir)| {
+                create_dirs(dir, &parents)?;
+                write_file(&dir.join(format!("data/layer-{}", index + 1)), index as u64, 64, pattern)
+            })?;
+            at.par_iter().try_for_each(|file| {
+                let dir = &dirs[file.found_at as usize - 1];
+                write_file(&dir.join(&file.path), file.number, file.len_bytes, pattern)
+            })?;
+            entries.par_iter().try_for_each(|(found_at, path, number, len_bytes)| {
+                write_file(&dirs[*found_at as usize - 1].join(path), *number, *len_bytes, pattern)
+            })
+        })??;
         if let Some(lowest) = dirs.last() {
             write_file(&lowest.join(WARM_FILE), 0, 4096, pattern)?;
         }
@@ -225,7 +228,7 @@ impl LayerStack {
     pub fn check_unchanged(&self, pattern: &Pattern) -> Result<()> {
         let single = measured(&self.files).map(|it| (it.found_at, it.path.clone(), it.number, it.len_bytes));
         let all: Vec<_> = single.chain(entries(&self.files)).collect();
-        all.par_iter().try_for_each(|(found_at, path, number, len_bytes)| {
+        let check = |(found_at, path, number, len_bytes): &(u32, PathBuf, u64, u64)| {
             let path = self.dirs[*found_at as usize - 1].join(path);
             let open = File::open(&path).at("open layer file", &path)?;
             let difference = pattern.difference(&open, *number, *len_bytes, &[], Extent::Whole);
@@ -236,7 +239,8 @@ impl LayerStack {
                 let message = format!("the layer was changed: {what}");
                 Err(BenchError::new("check layer file", &path, BenchErrorKind::Incorrect(message)))
             })
-        })
+        };
+        in_parallel(|| all.par_iter().try_for_each(check))?
     }
 }
 

@@ -26,6 +26,7 @@ mod layers;
 mod matrix;
 mod model;
 mod pattern;
+mod pool;
 mod program;
 mod report;
 mod repository;

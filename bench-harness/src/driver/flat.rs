@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use super::Imported;
 use crate::error::{At as _, Result};
 use crate::layers::LayerStack;
+use crate::pool::in_parallel;
 
 /// How the bytes of a file are copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +85,8 @@ fn copy_file(from: &Path, to: &Path, how: CopyHow) -> io::Result<()> {
 ///
 /// Any other I/O error.
 pub fn remove_trees(dirs: &[PathBuf]) -> Result<()> {
-    dirs.par_iter().filter(|dir| fs::symlink_metadata(dir).is_ok()).try_for_each(|dir| remove_tree(dir))
+    let is_there = |dir: &&PathBuf| fs::symlink_metadata(dir).is_ok();
+    in_parallel(|| dirs.par_iter().filter(is_there).try_for_each(|dir| remove_tree(dir)))?
 }
 
 fn remove_tree(dir: &Path) -> Result<()> {
@@ -104,7 +106,7 @@ fn remove_tree(dir: &Path) -> Result<()> {
 ///
 /// Any I/O error.
 pub fn empty_trees(dirs: &[PathBuf]) -> Result<()> {
-    dirs.par_iter().try_for_each(|dir| empty_tree(dir))
+    in_parallel(|| dirs.par_iter().try_for_each(|dir| empty_tree(dir)))?
 }
 
 fn empty_tree(dir: &Path) -> Result<()> {

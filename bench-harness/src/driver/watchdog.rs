@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tracing::warn;
@@ -14,6 +14,7 @@ use tracing::warn;
 use super::limits::Limits;
 use super::marked;
 use crate::error::{BenchError, BenchErrorKind, Result};
+use crate::pool::spawn_apart;
 
 /// How long after killing it looks for processes that were started meanwhile.
 const KILL_AGAIN: Duration = Duration::from_secs(1);
@@ -91,8 +92,7 @@ impl Watchdog {
     pub fn start(limits: Limits) -> Result<Self> {
         let shared = Arc::new(Shared::default());
         let (own, tick) = (Arc::clone(&shared), limits.shortest());
-        let named = thread::Builder::new().name("watchdog".to_owned());
-        let thread = named.spawn(move || own.watch(tick));
+        let thread = spawn_apart("watchdog", move || own.watch(tick));
         let thread = thread.map_err(|error| BenchError::new("start", "watchdog", error))?;
         Ok(Self { shared, thread: Some(thread) })
     }
@@ -179,7 +179,7 @@ mod tests {
         guard.step();
         assert_eq!(guard.end(Ok(7)).unwrap(), 7);
         // Unwatched: nothing fires for it any more.
-        thread::sleep(short * 3);
+        std::thread::sleep(short * 3);
         let lives = idle.try_wait().unwrap().is_none();
         idle.kill().unwrap();
         idle.wait().unwrap();

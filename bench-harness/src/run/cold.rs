@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{At as _, BenchError, BenchErrorKind, Result};
 use crate::model::Chill;
+use crate::pool::in_parallel;
 
 /// How far the bench may go to make caches cold.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -130,7 +131,7 @@ fn refused(error: std::io::Error) -> BenchError {
 ///
 /// Any I/O error.
 pub fn warm_again(dirs: &[PathBuf]) -> Result<()> {
-    dirs.par_iter().try_for_each(|dir| warm_tree(dir))
+    in_parallel(|| dirs.par_iter().try_for_each(|dir| warm_tree(dir)))?
 }
 
 fn warm_tree(dir: &Path) -> Result<()> {

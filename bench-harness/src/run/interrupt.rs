@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::thread;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::error::{At as _, BenchError, BenchErrorKind, Result};
+use crate::pool::spawn_apart;
 
 /// The signals that ask to stop.
 const ASKING: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
@@ -51,7 +51,7 @@ impl Interrupt {
                 at_once(scratch.get().map(PathBuf::as_path));
             }
         };
-        thread::Builder::new().name("signals".to_owned()).spawn(wait).at("start thread", "signals")?;
+        spawn_apart("signals", wait).at("start thread", "signals")?;
         Ok(())
     }
 
