@@ -220,7 +220,7 @@ fn root_undecided_is_three_or_a_warning() {
     assert_eq!(lenient.status.code(), Some(0), "{}", said(&lenient));
     assert!(said(&lenient).contains("::warning title=gate"), "{}", said(&lenient));
     fs::remove_dir_all(place.path("out")).unwrap();
-    let late = place.gate(same, same, &["--looks", "400:0.01", "--budget", "1s"]).output().unwrap();
+    let late = place.gate(same, same, &["--looks", "400:0.01", "--budget", "0.1s"]).output().unwrap();
     assert_eq!(late.status.code(), Some(3), "{}", said(&late));
     assert!(said(&late).contains("the budget ended after"), "{}", said(&late));
     place.assert_left_clean();

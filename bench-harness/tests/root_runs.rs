@@ -244,7 +244,7 @@ fn root_saved_runs_of_one_machine_can_be_compared() {
     assert!(!place.path("out").exists(), "and that is said before anything is measured");
     let text = stdout(&place.command("compare").args(["before", "after"]).output().unwrap());
     assert!(
-        text.contains("after against before") && text.contains("Of 20 cells with numbers in both"),
+        text.contains("after against before") && text.contains("Of 22 cells with numbers in both"),
         "{text}"
     );
     place.assert_left_clean();
