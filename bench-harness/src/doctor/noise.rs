@@ -29,8 +29,9 @@ const CELLS: f64 = 12.0;
 const LIMIT: f64 = 1.10;
 const MARGIN: f64 = 1.03;
 
-/// Error rate of a look at all cells, and of missing what is true.
+/// Error rate of a look at all cells, that of clearing a slow cell, and that of not finding what is so.
 const ALPHA: f64 = 0.002;
+const MISS: f64 = 0.002;
 const BETA: f64 = 0.01;
 
 /// Blocks after which a gate looks; the last is for noisy machines.
@@ -150,7 +151,7 @@ fn blocks_needed(deviation: f64) -> f64 {
     let of_block = deviation * (std::f64::consts::FRAC_PI_2 / PAIRS).sqrt();
     let of_look = of_block / (3.0 / std::f64::consts::PI).sqrt();
     let fail = (z(ALPHA / CELLS) + z(BETA)) * of_look / (LIMIT / MARGIN).ln();
-    let pass = (z(BETA / LOOKS.len() as f64) + z(BETA)) * of_look / LIMIT.ln();
+    let pass = (z(MISS / LOOKS.len() as f64) + z(BETA)) * of_look / LIMIT.ln();
     fail.max(pass).powi(2)
 }
 

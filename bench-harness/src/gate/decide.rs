@@ -56,7 +56,7 @@ impl Default for Rules {
     fn default() -> Self {
         let look = |(blocks, alpha)| Look { blocks, alpha };
         let looks = [(20, 0.002), (40, 0.002), (80, 0.003), (160, 0.003)].map(look).to_vec();
-        Self { margin: 0.03, limit: 0.10, miss: 0.01, pairs: 8, looks }
+        Self { margin: 0.03, limit: 0.10, miss: 0.002, pairs: 8, looks }
     }
 }
 
