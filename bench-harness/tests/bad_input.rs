@@ -113,3 +113,15 @@ fn nothing_that_can_run_is_a_refusal() {
     assert!(said.contains("AUFS_BIN") || said.contains("unshare"), "names the remedy: {said}");
     assert!(!dir.path().join("out/samples.jsonl").exists());
 }
+
+#[test]
+fn a_reader_that_has_had_enough_is_no_error() {
+    for arguments in [&["schema", "samples"][..], &["run", "--print-config"], &["completions", "bash"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = Command::new(env!("CARGO_BIN_EXE_aufs-bench")).args(arguments).stdout(writer).output();
+        let output = output.unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), said.as_ref()), (Some(0), ""), "{arguments:?}");
+    }
+}

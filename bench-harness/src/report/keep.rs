@@ -15,6 +15,7 @@ use clap::Args;
 use crate::error::{At as _, BenchError, BenchErrorKind, Exit, Result};
 use crate::report;
 use crate::run::journal::{FILE_NAME, RunRecord};
+use crate::verbs::outln;
 
 /// Arguments of `keep`.
 #[derive(Debug, Args)]
@@ -61,7 +62,7 @@ pub fn keep(args: &KeepArgs) -> Result<Exit> {
     encoder.write_all(cleaned.as_bytes()).at("write", &packed)?;
     encoder.finish().at("write", &packed)?;
     let page = report::write(&RunRecord::load(&target)?, &target)?;
-    println!("{}", page.display());
+    outln!("{}", page.display())?;
     Ok(Exit::Success)
 }
 

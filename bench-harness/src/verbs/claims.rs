@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::{outln, print_text};
 use crate::claims::judge;
 use crate::error::{Exit, Result};
 use crate::report::{self, claims, terminal};
@@ -30,16 +31,18 @@ pub fn claims(args: &ClaimsArgs) -> Result<Exit> {
     let record = RunRecord::load(&args.run)?;
     let rows = judge(&Summary::of(&record), &record);
     if args.json {
-        print!("{}", report::pretty(&rows)?);
+        print_text(&report::pretty(&rows)?)?;
         return Ok(Exit::Success);
     }
     let tables = claims::tables(&rows);
     if tables.is_empty() {
-        println!(
+        outln!(
             "The run has cells for no claim; `aufs-bench run --matrix claims` measures what all of them need."
-        );
+        )?;
     }
     let screen = terminal::Screen::of(&std::io::stdout());
-    tables.iter().for_each(|it| println!("{}", terminal::explained(it, screen)));
+    for it in &tables {
+        outln!("{}", terminal::explained(it, screen))?;
+    }
     Ok(Exit::Success)
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::{outln, print_text};
 use crate::doctor::{Level, examine};
 use crate::error::{Exit, Result};
 use crate::report::json::pretty;
@@ -34,15 +35,15 @@ pub struct DoctorArgs {
 pub fn doctor(args: &DoctorArgs) -> Result<Exit> {
     let report = examine(&args.backing, Duration::from_secs_f64(args.watch))?;
     if args.json {
-        print!("{}", pretty(&report)?);
+        print_text(&pretty(&report)?)?;
     } else {
         for it in &report.findings {
-            println!("{:<4}  {:<16} {}", it.level.as_str(), it.check, it.found);
+            outln!("{:<4}  {:<16} {}", it.level.as_str(), it.check, it.found)?;
             if let Some(remedy) = &it.remedy {
-                println!("{:<4}  {:<16} → {remedy}", "", "");
+                outln!("{:<4}  {:<16} → {remedy}", "", "")?;
             }
         }
-        println!("{}", report.verdict());
+        outln!("{}", report.verdict())?;
     }
     Ok(if report.worst() == Level::Red { Exit::Refused } else { Exit::Success })
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args};
 
+use super::outln;
 use crate::cell::Subject;
 use crate::error::{Exit, Result};
 use crate::report::export::{self, Format};
@@ -56,7 +57,7 @@ pub fn export(args: &ExportArgs) -> Result<Exit> {
     let record = RunRecord::load(&args.run)?;
     if let Some(dir) = &args.hdr {
         for path in export::write_hdr(&record, dir)? {
-            println!("{}", path.display());
+            outln!("{}", path.display())?;
         }
         return Ok(Exit::Success);
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::{outln, print_text};
 use crate::error::{BenchError, BenchErrorKind, Exit, Result};
 use crate::report::{self, fit, terminal};
 use crate::run::journal::{FILE_NAME, RunRecord};
@@ -37,13 +38,15 @@ pub fn fit(args: &FitArgs) -> Result<Exit> {
         return Err(BenchError::new("fit", args.run.join(FILE_NAME), BenchErrorKind::Journal(reason)));
     }
     if args.json {
-        print!("{}", report::pretty(&fits.fits)?);
+        print_text(&report::pretty(&fits.fits)?)?;
         return Ok(Exit::Success);
     }
     let screen = terminal::Screen::of(&std::io::stdout());
-    fit::tables(&fits, &record).iter().for_each(|it| println!("{}", terminal::explained(it, screen)));
+    for it in fit::tables(&fits, &record) {
+        outln!("{}", terminal::explained(&it, screen))?;
+    }
     if !fits.missing.is_empty() {
-        println!("Not fitted: {}.", fits.missing.join(", "));
+        outln!("Not fitted: {}.", fits.missing.join(", "))?;
     }
     Ok(Exit::Success)
 }

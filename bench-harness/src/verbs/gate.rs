@@ -13,6 +13,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::run::{default_out, parse_budget, seed_from_clock};
 use super::selftest::{SelftestArgs, selftest};
 use super::signals;
+use super::{outln, print_text};
 use crate::cell::Params;
 use crate::error::{At as _, BenchError, BenchErrorKind, Exit, Result};
 use crate::gate::arm::ArmSpec;
@@ -188,10 +189,10 @@ fn gate_live(args: &LiveArgs) -> Result<Exit> {
     }
     tell_ci(&summary, args.json)?;
     if args.json {
-        print!("{}", report::json(&summary)?);
+        print_text(&report::json(&summary)?)?;
     } else {
-        print!("{}", report::table(&summary, terminal_width()));
-        println!("{}", out.join("gate.html").display());
+        print_text(&report::table(&summary, terminal_width()))?;
+        outln!("{}", out.join("gate.html").display())?;
     }
     Ok(summary.exit)
 }
@@ -327,7 +328,7 @@ fn tell_ci(summary: &Summary<'_>, stdout_is_json: bool) -> Result<()> {
     }
     if std::env::var_os("GITHUB_ACTIONS").is_some_and(|it| it == "true") {
         for line in annotations::annotations(summary) {
-            if stdout_is_json { eprintln!("{line}") } else { println!("{line}") }
+            if stdout_is_json { eprintln!("{line}") } else { outln!("{line}")? }
         }
     }
     Ok(())
@@ -338,7 +339,7 @@ fn judge_again(args: &GateReportArgs) -> Result<Exit> {
     record.recheck()?;
     let summary = Summary::of(&record, OnInconclusive::Fail);
     report::write(&summary, &args.gate)?;
-    print!("{}", report::table(&summary, terminal_width()));
-    println!("{}", args.gate.join("gate.html").display());
+    print_text(&report::table(&summary, terminal_width()))?;
+    outln!("{}", args.gate.join("gate.html").display())?;
     Ok(summary.exit)
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::{outln, print_text};
 use crate::error::{Exit, Result};
 use crate::history::{Series, all_series, load, one_host};
 use crate::report;
@@ -43,41 +44,42 @@ pub fn history(args: &HistoryArgs) -> Result<Exit> {
     }
     let series = all_series(&stored, args.seed);
     if args.json {
-        print!("{}", report::pretty(&series)?);
+        print_text(&report::pretty(&series)?)?;
         return Ok(Exit::Success);
     }
-    println!("{} runs, {} cells that several of them share.", stored.len(), series.len());
+    outln!("{} runs, {} cells that several of them share.", stored.len(), series.len())?;
     let longest = series.iter().map(|it| it.samples.len()).max().unwrap_or(0);
     if longest < VALUES_MIN {
-        println!("A change point needs {VALUES_MIN} runs of a cell; there are {longest} at most.");
+        outln!("A change point needs {VALUES_MIN} runs of a cell; there are {longest} at most.")?;
     }
     let mut last = None;
     for it in &series {
         if last != Some(&it.host) {
-            println!("\n{}", it.host);
+            outln!("\n{}", it.host)?;
         }
         last = Some(&it.host);
-        print_series(it);
+        print_series(it)?;
     }
     Ok(Exit::Success)
 }
 
-fn print_series(it: &Series) {
+fn print_series(it: &Series) -> Result<()> {
     let ratios: Vec<f64> = it.samples.iter().map(|it| it.ratio).collect();
     let newest = ratios.last().copied().unwrap_or_default();
     let left_out = match it.without_base {
         0 => String::new(),
         n => format!(" ({n} runs without it left out)"),
     };
-    println!("{}\n  {}  {newest:.3} × {}{left_out}", it.cell, sparkline(&ratios), it.base.as_str());
+    outln!("{}\n  {}  {newest:.3} × {}{left_out}", it.cell, sparkline(&ratios), it.base.as_str())?;
     for change in &it.changes {
-        println!(
+        outln!(
             "  changed by {:+.1} % with {} (run {} of {}, p = {:.3})",
             (change.factor - 1.0) * 100.0,
             change.when,
             change.at + 1,
             it.samples.len(),
             change.p
-        );
+        )?;
     }
+    Ok(())
 }

@@ -5,6 +5,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use super::matrix::{MatrixArgs, planned};
+use super::outln;
 use crate::cell::Subject;
 use crate::error::{At as _, Exit, Result};
 use crate::matrix::expand::subjects;
@@ -63,12 +64,12 @@ pub fn list(args: &ListArgs) -> Result<Exit> {
     let listing = Listing { drivers, models: model::names(), cells: cells.len() };
     if args.json {
         let text = serde_json::to_string_pretty(&listing).map_err(std::io::Error::from);
-        println!("{}", text.at("write", "list")?);
+        outln!("{}", text.at("write", "list")?)?;
         return Ok(Exit::Success);
     }
-    println!("{}", driver_table(&listing.drivers));
-    println!("{}", model_table());
-    println!("matrix {}: {} cells. {}", matrix.name, listing.cells, matrix.about);
+    outln!("{}", driver_table(&listing.drivers))?;
+    outln!("{}", model_table())?;
+    outln!("matrix {}: {} cells. {}", matrix.name, listing.cells, matrix.about)?;
     Ok(Exit::Success)
 }
 

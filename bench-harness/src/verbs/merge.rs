@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::outln;
 use crate::error::{Exit, Result};
 use crate::report;
 use crate::run::merge;
@@ -32,6 +33,6 @@ pub struct MergeArgs {
 pub fn merge(args: &MergeArgs) -> Result<Exit> {
     let record = merge::merge(&args.runs, &args.out, args.partial)?;
     let page = report::write(&record, &args.out)?;
-    println!("{}", page.display());
+    outln!("{}", page.display())?;
     Ok(Exit::Success)
 }

@@ -55,8 +55,14 @@ pub fn execute(verb: &Verb) -> Result<Exit> {
     }
 }
 
+/// Prints a line on stdout, as `println` does, but without a panic where nobody reads it.
+macro_rules! outln {
+    ($($text:tt)*) => { $crate::verbs::print_text(&(format!($($text)*) + "\n")) };
+}
+pub(crate) use outln;
+
 /// Writes `text` to stdout; a reader that has had enough, such as `head`, is no error.
-fn print_text(text: &str) -> Result<()> {
+pub fn print_text(text: &str) -> Result<()> {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         written => written.at("write to", "stdout"),

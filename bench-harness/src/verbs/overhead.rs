@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use clap::Args;
 
+use super::outln;
 use super::run::seed_from_clock;
 use crate::error::{At as _, BenchError, BenchErrorKind, Exit, Result};
 use crate::host::HostFacts;
@@ -70,12 +71,12 @@ pub fn overhead(args: &OverheadArgs) -> Result<Exit> {
     let middles = (0..).zip(&measured.peer).filter_map(|(block, it)| Some((block, of_block(it)?)));
     let ratio = ratio_of(own, &middles.collect::<BlockValues>()).ok_or_else(|| none("ratio"))?;
     let peer_p50 = median(&all).ok_or_else(|| none("program"))?;
-    println!("reference by the harness   {}", shown(reference.p50, reference.p50_interval));
-    println!("reference by the program   {}", shown(peer_p50, median_interval(&all)));
+    outln!("reference by the harness   {}", shown(reference.p50, reference.p50_interval))?;
+    outln!("reference by the program   {}", shown(peer_p50, median_interval(&all)))?;
     let ends = ratio.interval.map(|it| format!(" ({:.4} – {:.4})", it.low, it.high)).unwrap_or_default();
-    println!("ratio, paired by block     {:.4}{ends}", ratio.p50);
-    println!("null                       {}{}", shown(null.p50, null.p50_interval), tail(null));
-    println!("{} blocks, {n} samples of each; intervals are of the median, at 95 %", args.blocks);
+    outln!("ratio, paired by block     {:.4}{ends}", ratio.p50)?;
+    outln!("null                       {}{}", shown(null.p50, null.p50_interval), tail(null))?;
+    outln!("{} blocks, {n} samples of each; intervals are of the median, at 95 %", args.blocks)?;
     Ok(Exit::Success)
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::outln;
 use crate::cell::Subject;
 use crate::error::{Exit, Result};
 use crate::report::terminal::Screen;
@@ -33,6 +34,6 @@ pub fn report(args: &ReportArgs) -> Result<Exit> {
     let versus = versus::chosen(args.versus.as_deref(), subjects)?;
     let page = report::write_versus(&record, &args.run, versus.as_ref())?;
     eprint!("{}", report::terminal::summary(&record, versus.as_ref(), Screen::of(&std::io::stderr())));
-    println!("{}", page.display());
+    outln!("{}", page.display())?;
     Ok(Exit::Success)
 }

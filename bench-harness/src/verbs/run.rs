@@ -8,6 +8,7 @@ use clap::Args;
 use super::limits::LimitArgs;
 use super::matrix::{MatrixArgs, cells_of, resolved};
 use super::signals;
+use super::{outln, print_text};
 use crate::compare::saved;
 use crate::driver::command::definitions_of;
 use crate::error::{BenchError, BenchErrorKind, Exit, Result};
@@ -151,7 +152,7 @@ pub fn run(args: &RunArgs) -> Result<Exit> {
         report::terminal::summary(&outcome.record, versus.as_ref(), Screen::of(&std::io::stderr()))
     );
     tell(&outcome);
-    println!("{}", page.display());
+    outln!("{}", page.display())?;
     Ok(outcome.exit)
 }
 
@@ -248,10 +249,10 @@ fn plan(args: &RunArgs, matrix: Matrix, part: Part, cooling: Cooling) -> Result<
 fn print_config(matrix: &Matrix, cells: &[PlannedCell]) -> Result<Exit> {
     let toml = matrix.to_toml()?;
     let estimate = Estimate::of(cells);
-    println!("# {}", estimate.line());
-    println!("# at most {} blocks in {} s; times are rough", matrix.blocks_max, matrix.budget);
-    println!("# sha256 {}", Config::of(toml.clone()).sha256);
-    print!("{toml}");
+    outln!("# {}", estimate.line())?;
+    outln!("# at most {} blocks in {} s; times are rough", matrix.blocks_max, matrix.budget)?;
+    outln!("# sha256 {}", Config::of(toml.clone()).sha256)?;
+    print_text(&toml)?;
     Ok(Exit::Success)
 }
 

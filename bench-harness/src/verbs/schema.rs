@@ -3,6 +3,7 @@
 use clap::{Args, ValueEnum};
 use schemars::{Schema, schema_for};
 
+use super::print_text;
 use crate::error::{Exit, Result};
 use crate::matrix::Matrix;
 use crate::report::json::{Root, pretty};
@@ -32,7 +33,7 @@ pub enum Document {
 ///
 /// It cannot be written as JSON.
 pub fn schema(args: &SchemaArgs) -> Result<Exit> {
-    print!("{}", pretty(&schema_of(args.of))?);
+    print_text(&pretty(&schema_of(args.of))?)?;
     Ok(Exit::Success)
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use comfy_table::{Table, presets};
 
+use super::outln;
 use super::trials::{self, TrialArgs};
 use crate::error::{At as _, Exit, Result};
 use crate::gate::selftest::{Check, Part, Report, SelftestOptions, run};
@@ -51,14 +52,14 @@ pub fn selftest(args: &SelftestArgs) -> Result<Exit> {
     let report = run(&options, &|part| eprintln!("{part}"))?;
     if args.json {
         let text = serde_json::to_string_pretty(&report).map_err(std::io::Error::from);
-        println!("{}", text.at("write", "report")?);
+        outln!("{}", text.at("write", "report")?)?;
     } else {
-        print(&report);
+        print(&report)?;
     }
     Ok(if report.is_green() { Exit::Success } else { Exit::Failure })
 }
 
-fn print(report: &Report) {
+fn print(report: &Report) -> Result<()> {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header([
@@ -74,10 +75,11 @@ fn print(report: &Report) {
     report.checks.iter().for_each(|it| {
         table.add_row(row(it));
     });
-    println!("{table}");
+    outln!("{table}")?;
     let red = report.checks.iter().filter(|it| !it.green).count();
     let state = if red == 0 { "all hold".to_owned() } else { format!("{red} RED") };
-    println!("{} checks, seed {}: {state}", report.checks.len(), report.seed);
+    outln!("{} checks, seed {}: {state}", report.checks.len(), report.seed)?;
+    Ok(())
 }
 
 fn row(check: &Check) -> [String; 8] {

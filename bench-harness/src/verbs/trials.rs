@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::gate::{HowArgs, measure, plan};
+use super::outln;
 use super::run::{default_out, seed_from_clock};
 use super::signals;
 use crate::error::{BenchError, BenchErrorKind, Exit, Result};
@@ -62,7 +63,7 @@ pub fn live(args: &TrialArgs, count: u32) -> Result<Exit> {
             let record = measure(&plan, &dir, &interrupt)?;
             let summary = Summary::of(&record, OnInconclusive::Fail);
             report::write(&summary, &dir)?;
-            println!("{kind}: {}: {} ({})", summary.verdict(), summary.sentence(), dir.display());
+            outln!("{kind}: {}: {} ({})", summary.verdict(), summary.sentence(), dir.display())?;
             match record.ending {
                 Some(Ending::Interrupted) | None => return Ok(Exit::Interrupted),
                 Some(Ending::Error) => exit = Exit::Incorrect,
@@ -77,6 +78,6 @@ pub fn live(args: &TrialArgs, count: u32) -> Result<Exit> {
             tally::append(&args.tally, &trial)?;
         }
     }
-    println!("{}:\n{}", args.tally.display(), tally::text(&tally::load(&args.tally)?));
+    outln!("{}:\n{}", args.tally.display(), tally::text(&tally::load(&args.tally)?))?;
     Ok(exit)
 }

@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::limits::LimitArgs;
 use super::matrix::{MatrixArgs, planned};
+use super::outln;
 use super::run::seed_from_clock;
 use super::signals;
 use crate::cell::Subject;
@@ -55,12 +56,12 @@ pub fn verify(args: &VerifyArgs) -> Result<Exit> {
         origin: Origin::default(),
     };
     let outcome = run::start(&plan, out.path(), &interrupt)?;
-    print_verified(&outcome);
+    print_verified(&outcome)?;
     Ok(outcome.exit)
 }
 
 /// One line for each driver: cells that are right, that failed, or why it was skipped.
-fn print_verified(outcome: &Outcome) {
+fn print_verified(outcome: &Outcome) -> Result<()> {
     let (record, errors) = (&outcome.record, outcome.record.errors());
     let mut counts: BTreeMap<Subject, (usize, usize)> = BTreeMap::new();
     for (index, planned) in record.header.cells.iter().enumerate() {
@@ -68,15 +69,16 @@ fn print_verified(outcome: &Outcome) {
         if errors.contains_key(&index) { count.1 += 1 } else { count.0 += 1 }
     }
     for (subject, (right, wrong)) in counts {
-        println!("{:<26} {right} right, {wrong} wrong", subject.label());
+        outln!("{:<26} {right} right, {wrong} wrong", subject.label())?;
     }
     for skip in &record.header.skips {
         let model = skip.model.as_ref().map(|it| format!(" {it}")).unwrap_or_default();
-        println!("{:<26} skipped{model} on {}: {}", skip.subject.label(), skip.backing, skip.reason);
+        outln!("{:<26} skipped{model} on {}: {}", skip.subject.label(), skip.backing, skip.reason)?;
     }
     for (index, message) in errors {
-        println!("wrong: {}: {message}", record.header.cells[index].cell);
+        outln!("wrong: {}: {message}", record.header.cells[index].cell)?;
     }
     let layers = if record.layers_unchanged == Some(true) { "unchanged" } else { "CHANGED" };
-    println!("layers {layers}");
+    outln!("layers {layers}")?;
+    Ok(())
 }
