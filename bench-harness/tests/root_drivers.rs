@@ -8,26 +8,14 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use common::place::Place;
 use common::{has_program, is_root};
 
-/// A place for a run: scratch, results, the matrix.
-struct Place(tempfile::TempDir);
-
 impl Place {
-    fn new(matrix: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("m.toml"), matrix).unwrap();
-        Self(dir)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
     fn command(&self, verb: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_aufs-bench"));
         command.arg(verb).current_dir(self.0.path());
@@ -46,32 +34,6 @@ impl Place {
     fn script(&self, name: &str, text: &str) {
         fs::write(self.path(name), text).unwrap();
         fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o755)).unwrap();
-    }
-
-    /// Nothing is mounted below the place, no process was left for it, and the scratch directory is empty.
-    fn assert_left_clean(&self) {
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        let here = self.0.path().to_str().unwrap();
-        assert!(!mounts.contains(here), "something stays mounted below {here}");
-        let left: Vec<_> =
-            fs::read_dir(self.path("scratch")).unwrap().flatten().map(|it| it.path()).collect();
-        assert!(left.is_empty(), "left behind: {left:?}");
-        assert_eq!(self.processes(), [0; 0], "processes stay behind");
-        let loops = Command::new("losetup").args(["-a", "-O", "BACK-FILE"]).output();
-        let loops = loops.map(|it| String::from_utf8_lossy(&it.stdout).into_owned()).unwrap_or_default();
-        assert!(!loops.contains(here), "a loop device stays attached: {loops}");
-    }
-
-    /// Processes that drivers have started below the place.
-    fn processes(&self) -> Vec<i32> {
-        let mark = format!("AUFS_BENCH_BRANCH={}", self.0.path().canonicalize().unwrap().display());
-        let marked = |pid: &i32| {
-            let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            environ.split(|it| *it == 0).any(|it| it.starts_with(mark.as_bytes()))
-        };
-        let all = fs::read_dir("/proc").unwrap().flatten();
-        let pids = all.filter_map(|it| it.file_name().to_str()?.parse().ok());
-        pids.filter(marked).collect()
     }
 }
 

@@ -6,11 +6,11 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use common::is_root;
+use common::place::Place;
 
 /// An image of ext4, where overlayfs syncs each copy unless it is volatile: a ratio far above any noise. The look is so
 /// strict that no run of these tests will see a false alarm.
@@ -33,19 +33,7 @@ found_at = [2]
 files = 2
 "#;
 
-struct Place(tempfile::TempDir);
-
 impl Place {
-    fn new(matrix: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("m.toml"), matrix).unwrap();
-        Self(dir)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
     fn bench(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_aufs-bench"));
         command.current_dir(self.0.path()).arg("gate").args(arguments);
@@ -71,21 +59,6 @@ impl Place {
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         path.to_str().unwrap().to_owned()
-    }
-
-    /// Nothing is mounted below the place, and the scratch directory is empty.
-    fn assert_left_clean(&self) {
-        let here = self.0.path().to_str().unwrap();
-        assert!(
-            !fs::read_to_string("/proc/self/mountinfo").unwrap().contains(here),
-            "something stays mounted"
-        );
-        let left: Vec<_> =
-            fs::read_dir(self.path("scratch")).unwrap().flatten().map(|it| it.path()).collect();
-        assert!(left.is_empty(), "left behind: {left:?}");
-        let loops = Command::new("losetup").args(["-a", "-O", "BACK-FILE"]).output();
-        let loops = loops.map(|it| String::from_utf8_lossy(&it.stdout).into_owned()).unwrap_or_default();
-        assert!(!loops.contains(here), "a loop device stays attached: {loops}");
     }
 }
 

@@ -9,11 +9,12 @@ mod common;
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use common::is_root;
+use common::place::Place;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -37,20 +38,7 @@ found_at = [2]
 files = 2
 "#;
 
-/// A directory for a run, with its matrix.
-struct Place(tempfile::TempDir);
-
 impl Place {
-    fn new(matrix: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("m.toml"), matrix).unwrap();
-        Self(dir)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_aufs-bench"));
         command.args(["run", "--matrix", "m.toml", "--backing", "scratch", "--out", "out"]);
@@ -79,22 +67,6 @@ impl Place {
 
     fn summary(&self) -> Value {
         serde_json::from_slice(&fs::read(self.path("out/summary.json")).unwrap()).unwrap()
-    }
-
-    /// No mount, scratch file or process of the place is left.
-    fn assert_left_clean(&self) {
-        let here = self.0.path().to_str().unwrap();
-        assert!(
-            !fs::read_to_string("/proc/self/mountinfo").unwrap().contains(here),
-            "something stays mounted"
-        );
-        let left: Vec<_> =
-            fs::read_dir(self.path("scratch")).unwrap().flatten().map(|it| it.path()).collect();
-        assert!(left.is_empty(), "left behind: {left:?}");
-        let lines = fs::read_dir("/proc").unwrap().flatten().map(|it| fs::read(it.path().join("cmdline")));
-        let lines = lines.flatten().map(|it| String::from_utf8_lossy(&it).into_owned());
-        let alive: Vec<String> = lines.filter(|it| it.contains(here)).collect();
-        assert!(alive.is_empty(), "still running: {alive:?}");
     }
 }
 

@@ -13,6 +13,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use common::is_root;
+use common::place::Place;
 
 const MATRIX: &str = r#"
 name = "small"
@@ -50,20 +51,7 @@ found_at = [3]
 files = 1
 "#;
 
-/// A place for a run: scratch, results, the matrix.
-struct Place(tempfile::TempDir);
-
 impl Place {
-    fn new(matrix: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("m.toml"), matrix).unwrap();
-        Self(dir)
-    }
-
-    fn path(&self, name: &str) -> std::path::PathBuf {
-        self.0.path().join(name)
-    }
-
     fn command(&self, verb: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_aufs-bench"));
         command.arg(verb).current_dir(self.0.path());
@@ -75,19 +63,6 @@ impl Place {
 
     fn run(&self, arguments: &[&str]) -> Output {
         self.command("run").args(["--out", "out"]).args(arguments).output().unwrap()
-    }
-
-    /// Nothing is mounted below the place, and the scratch directory is empty.
-    fn assert_left_clean(&self) {
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        let here = self.0.path().to_str().unwrap();
-        assert!(!mounts.contains(here), "something stays mounted below {here}");
-        let left: Vec<_> =
-            fs::read_dir(self.path("scratch")).unwrap().flatten().map(|it| it.path()).collect();
-        assert!(left.is_empty(), "left behind: {left:?}");
-        let loops = Command::new("losetup").args(["-a", "-O", "BACK-FILE"]).output();
-        let loops = loops.map(|it| String::from_utf8_lossy(&it.stdout).into_owned()).unwrap_or_default();
-        assert!(!loops.contains(here), "a loop device stays attached: {loops}");
     }
 }
 

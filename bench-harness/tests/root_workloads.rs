@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use common::place::Place;
 use common::{has_fuse, is_root};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -66,16 +67,7 @@ fn with_drivers(groups: &str, drivers: &[&str]) -> String {
     format!("{}{}{}", &groups[..at], rows.concat(), &groups[at..])
 }
 
-/// A place for a run: scratch, results, the matrix.
-struct Place(tempfile::TempDir);
-
 impl Place {
-    fn new(matrix: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("m.toml"), matrix).unwrap();
-        Self(dir)
-    }
-
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_aufs-bench"));
         command.args(["run", "--matrix", "m.toml", "--backing", "scratch", "--out", "out"]);
@@ -89,22 +81,6 @@ impl Place {
 
     fn summary(&self) -> serde_json::Value {
         serde_json::from_slice(&fs::read(self.0.path().join("out/summary.json")).unwrap()).unwrap()
-    }
-
-    /// No process knows the place any more, whether by a mount or by its command line, and the scratch is empty.
-    fn assert_left_clean(&self) {
-        let here = self.0.path().to_str().unwrap();
-        for process in fs::read_dir("/proc").unwrap().flatten().map(|it| it.path()) {
-            for name in ["mountinfo", "cmdline"] {
-                // Processes come and go meanwhile.
-                let text = fs::read(process.join(name)).unwrap_or_default();
-                let text = String::from_utf8_lossy(&text);
-                assert!(!text.contains(here), "{}: {text}", process.join(name).display());
-            }
-        }
-        let left: Vec<PathBuf> =
-            fs::read_dir(self.0.path().join("scratch")).unwrap().flatten().map(|it| it.path()).collect();
-        assert!(left.is_empty(), "left behind: {left:?}");
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A claim is a line in [`table`]: a sentence, a statistic with one value for
 //! each block, and the limits that the median must keep. What comes of it is
-//! decided in [`decide`], in the same way for all.
+//! decided in [`mod@decide`], in the same way for all.
 
 mod decide;
 mod evidence;

@@ -47,11 +47,11 @@ pub fn write(run: &RunRecord, out: &Path) -> Result<PathBuf> {
     write_versus(run, out, None)
 }
 
-/// As [`write`], with ratios to `versus` if it was measured, else to the usual base.
+/// As [`write()`], with ratios to `versus` if it was measured, else to the usual base.
 ///
 /// # Errors
 ///
-/// As [`write`].
+/// As [`write()`].
 pub fn write_versus(run: &RunRecord, out: &Path, versus: Option<&Subject>) -> Result<PathBuf> {
     let summary = Summary::of(run);
     let base = versus::base(&summary, versus);

@@ -60,7 +60,7 @@ pub struct GateReportArgs {
 /// What to gate, and how.
 #[derive(Debug, Args)]
 pub struct LiveArgs {
-    /// What head is compared with: driver=NAME[,options=SET][,bin=PATH].
+    /// What head is compared with: `driver=NAME[,options=SET][,bin=PATH]`.
     #[arg(long, value_name = "ARM", required = true, value_parser = ArmSpec::parse)]
     pub base: Option<ArmSpec>,
 
@@ -96,7 +96,7 @@ pub struct LiveArgs {
     #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,
 
-    /// Slow head down on purpose, to try the gate: SHARE[@GLOB of cells], such as 10%@copy-up-*.
+    /// Slow head down on purpose, to try the gate: `SHARE[@GLOB of cells]`, such as `10%@copy-up-*`.
     #[arg(long, value_name = "SHARE", value_parser = Inject::parse)]
     pub inject: Option<Inject>,
 }

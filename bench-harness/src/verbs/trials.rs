@@ -23,7 +23,7 @@ pub struct TrialArgs {
     #[arg(long, value_name = "N")]
     pub live: Option<u32>,
 
-    /// With --live: what is compared with itself; driver=NAME[,options=SET][,bin=PATH].
+    /// With --live: what is compared with itself; `driver=NAME[,options=SET][,bin=PATH]`.
     #[arg(long, value_name = "ARM", default_value = "driver=aufs-fuse", value_parser = ArmSpec::parse)]
     pub base: ArmSpec,
 

@@ -1,5 +1,8 @@
 //! What the tests that need root share.
 
+#[allow(dead_code)] // Reason: not every test that shares this file has a place.
+pub mod place;
+
 /// Whether this test can run; says why not, and fails where root was required.
 pub fn is_root() -> bool {
     if nix::unistd::geteuid().is_root() {
