@@ -226,6 +226,23 @@ fn root_a_wrong_result_is_no_verdict() {
 }
 
 #[test]
+fn root_a_program_that_hangs_is_ended_and_no_verdict() {
+    if !is_root() {
+        return;
+    }
+    let place = Place::new(&MATRIX.replace("loop:ext4", "tmpfs").replace("\"copy-up\", ", ""));
+    // The trials go well; a mount of some block does not come back.
+    let hanging =
+        LIAR.replace("mount) ", "mount) echo >>mounts; [ $(wc -l <mounts) -lt 10 ] || exec sleep 1000; ");
+    let hanging = format!("driver=aufs-fuse,bin={}", place.program("hanging", &hanging));
+    let output = place.gate(&hanging, &hanging, &["--mount-timeout", "0.5s"]).output().unwrap();
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(5), "{text}");
+    assert!(text.contains("no answer in"), "{text}");
+    place.assert_left_clean();
+}
+
+#[test]
 fn root_an_interrupted_gate_keeps_its_pairs() {
     if !is_root() {
         return;

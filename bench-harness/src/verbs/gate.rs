@@ -10,6 +10,7 @@ use clap::{Args, Subcommand};
 use glob::Pattern;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::limits::LimitArgs;
 use super::run::{default_out, parse_budget, seed_from_clock};
 use super::selftest::{SelftestArgs, selftest};
 use super::signals;
@@ -25,7 +26,9 @@ use crate::gate::report::{self, OnInconclusive, Summary, annotations};
 use crate::gate::settings::{Settings, parse_look, parse_percent};
 use crate::matrix::Matrix;
 use crate::matrix::expand::cells;
+use crate::report::terminal::Screen;
 use crate::run::interrupt::Interrupt;
+use crate::run::lock::Lock;
 use crate::suggest;
 
 /// Arguments of `gate`.
@@ -116,6 +119,10 @@ pub struct HowArgs {
     #[arg(long, value_name = "DIR", default_value = "target/bench/scratch")]
     pub backing: PathBuf,
 
+    /// When a driver counts as hung.
+    #[command(flatten)]
+    pub limits: LimitArgs,
+
     /// Time for the whole gate, such as 90s or 5m; the matrix's own without it.
     #[arg(long, value_name = "TIME", value_parser = parse_budget)]
     pub budget: Option<Duration>,
@@ -180,6 +187,8 @@ fn gate_live(args: &LiveArgs) -> Result<Exit> {
         confirm: args.confirm,
         ..plan(&args.how, base, head)?
     };
+    args.how.limits.choose();
+    let _lock = Lock::take(&args.how.backing)?;
     let interrupt = signals::install()?;
     let record = measure(&plan, &out, &interrupt)?;
     let summary = Summary::of(&record, args.on_inconclusive);
@@ -191,7 +200,7 @@ fn gate_live(args: &LiveArgs) -> Result<Exit> {
     if args.json {
         print_text(&report::json(&summary)?)?;
     } else {
-        print_text(&report::table(&summary, terminal_width()))?;
+        print_text(&report::table(&summary, Screen::of(&std::io::stdout()).width))?;
         outln!("{}", out.join("gate.html").display())?;
     }
     Ok(summary.exit)
@@ -314,11 +323,6 @@ fn look_text(stage: Stage, cells: &[GateCell], judged: &[CellLook]) -> String {
     text
 }
 
-fn terminal_width() -> Option<u16> {
-    let stdout = std::io::stdout();
-    stdout.is_terminal().then(|| rustix::termios::tcgetwinsize(stdout).ok().map(|it| it.ws_col)).flatten()
-}
-
 /// Tells GitHub Actions, where it runs this.
 fn tell_ci(summary: &Summary<'_>, stdout_is_json: bool) -> Result<()> {
     if let Some(path) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|it| !it.is_empty()) {
@@ -339,7 +343,7 @@ fn judge_again(args: &GateReportArgs) -> Result<Exit> {
     record.recheck()?;
     let summary = Summary::of(&record, OnInconclusive::Fail);
     report::write(&summary, &args.gate)?;
-    print_text(&report::table(&summary, terminal_width()))?;
+    print_text(&report::table(&summary, Screen::of(&std::io::stdout()).width))?;
     outln!("{}", args.gate.join("gate.html").display())?;
     Ok(summary.exit)
 }

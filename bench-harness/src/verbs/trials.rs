@@ -14,6 +14,7 @@ use crate::gate::inject::Inject;
 use crate::gate::record::Ending;
 use crate::gate::report::{self, OnInconclusive, Summary};
 use crate::gate::tally::{self, Trial};
+use crate::run::lock::Lock;
 
 /// Arguments of `gate selftest --live`.
 #[derive(Debug, Clone, Args)]
@@ -50,6 +51,8 @@ pub struct TrialArgs {
 pub fn live(args: &TrialArgs, count: u32) -> Result<Exit> {
     // Read first: a damaged tally should not cost the trials.
     tally::load(&args.tally)?;
+    args.how.limits.choose();
+    let _lock = Lock::take(&args.how.backing)?;
     let interrupt = signals::install()?;
     let out = default_out("gate-trials-");
     let mut exit = Exit::Success;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags, openat};
 
 use crate::cell::{Params, Stack, TreeKey};
-use crate::driver::{Imported, View};
+use crate::driver::{Imported, Limits, View, Watchdog};
 use crate::error::{At as _, BenchError, BenchErrorKind, Result};
 use crate::gate::arm::ArmSpec;
 use crate::gate::interleave::Arm;
@@ -138,7 +138,8 @@ impl<'a> Lanes<'a> {
     fn mount_one(&self, arm: Arm, lane: usize, place: &Place, home: PathBuf) -> Result<Mounted> {
         let spec = &self.ground.arms[index_of(arm)];
         let imported = self.ground.import(arm, lane, place)?;
-        let view = checked::mount(spec.driver, &spec.options, &imported, &home)?;
+        let guard = self.ground.bench.watchdog.guard(&home, Limits::chosen().mount);
+        let view = guard.end(checked::mount(spec.driver, &spec.options, &imported, &home))?;
         if let (Some(wanted), Some(serving)) = (&spec.program, view.server_program()) {
             // A script may start whatever it likes.
             if serving != *wanted && !is_script(wanted)? {
@@ -181,16 +182,18 @@ impl<'a> Lanes<'a> {
     ///
     /// A mount stays busy or its server does not end in order; the others are ended all the same.
     pub fn close(self) -> Result<()> {
-        let closed: Vec<Result<()>> = self.mounted.into_values().map(Mounted::close).collect();
+        let watchdog = &self.ground.bench.watchdog;
+        let closed: Vec<Result<()>> = self.mounted.into_values().map(|it| it.close(watchdog)).collect();
         closed.into_iter().collect::<Result<()>>()?;
         self.ground.bench.remove_branches(self.block)
     }
 }
 
 impl Mounted {
-    fn close(mut self) -> Result<()> {
+    fn close(mut self, watchdog: &Watchdog) -> Result<()> {
         drop(self.root);
-        self.view.close()
+        let guard = watchdog.guard(&self.home, Limits::chosen().mount);
+        guard.end(self.view.close())
     }
 }
 

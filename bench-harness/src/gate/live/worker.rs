@@ -7,6 +7,7 @@ use tracing::error;
 use super::lanes::{Ground, Lanes, index_of};
 use super::{Event, Plan, Tell};
 use crate::cell::Params;
+use crate::driver::Limits;
 use crate::error::{BenchError, BenchErrorKind, Result};
 use crate::gate::coin::Coin;
 use crate::gate::decide::Decider;
@@ -14,6 +15,7 @@ use crate::gate::interleave::{Arm, Arms, Draw as _};
 use crate::gate::record::{CellLook, Ending, GateCell, Header, Pair, PairsFile, Record, Stage};
 use crate::host::{steal_ticks, ticks_per_second};
 use crate::layers::FileSpec;
+use crate::model::Bed;
 use crate::run::bench::known_model;
 use crate::run::checked::{self, Before};
 use crate::run::interrupt::Interrupt;
@@ -150,13 +152,21 @@ impl<'a, 't> Worker<'a, 't> {
         files.ok_or_else(|| BenchError::new("find files of", params.name(), missing()))
     }
 
+    /// Does what calls into the mount of `bed`, whose driver is ended when it does not answer.
+    fn watched<T>(&self, bed: &Bed<'_>, call: impl FnOnce() -> Result<T>) -> Result<T> {
+        let guard = self.ground.bench.watchdog.guard(bed.mounting.home, Limits::chosen().sample);
+        guard.end(call())
+    }
+
     /// Makes the files of a cell ready on both arms.
     fn begin(&self, cell: usize) -> Result<Running> {
         let params = &self.header.cells[cell].params;
         let (model, files, lanes) = (known_model(params)?, self.files(params)?, self.lanes()?);
         let mut before = [None, None];
         for arm in [lanes.first, lanes.first.other()] {
-            before[index_of(arm)] = Some(checked::prepare(&lanes.bed(arm, params)?, model, files)?);
+            let bed = lanes.bed(arm, params)?;
+            let prepared = self.watched(&bed, || checked::prepare(&bed, model, files))?;
+            before[index_of(arm)] = Some(prepared);
         }
         Ok(Running { cell, before, taken_ns: Default::default(), firsts: Vec::new() })
     }
@@ -172,7 +182,8 @@ impl<'a, 't> Worker<'a, 't> {
             running.firsts.push(arm);
         }
         let bed = self.lanes()?.bed(arm, params)?;
-        let mut ns = known_model(params)?.sample(&bed, file)?.elapsed_ns;
+        let model = known_model(params)?;
+        let mut ns = self.watched(&bed, || model.sample(&bed, file))?.elapsed_ns;
         if let Some(inject) = self.plan.inject.as_ref().filter(|it| arm == Arm::Head && it.hits(name)) {
             ns = inject.spin(ns);
         }
@@ -191,7 +202,7 @@ impl<'a, 't> Worker<'a, 't> {
         for arm in [lanes.first, lanes.first.other()] {
             let bed = lanes.bed(arm, params)?;
             if let Some(before) = running.before[index_of(arm)].take() {
-                checked::check(&bed, model, files, before, self.block == 0)?;
+                self.watched(&bed, || checked::check(&bed, model, files, before, self.block == 0))?;
             }
         }
         // Both arms have dirtied as much.
