@@ -115,12 +115,12 @@ profile size="4K" count="500" dir="":
 
 # Say what the bench itself costs: its null operation, and its reference operation beside the same loop in C.
 overhead *args:
-    cargo build --release --package bench-harness
+    cargo build --release --package aufs-cli --package bench-harness
     tools/overhead.sh "{{target}}/release/aufs-bench" {{args}}
 
 # Test the gate where the answer is known: mathematics, simulated noise, a recorded trace, gates broken on purpose.
 gate-selftest *args:
-    cargo build --release --package bench-harness
+    cargo build --release --package aufs-cli --package bench-harness
     "{{target}}/release/aufs-bench" gate selftest {{args}}
 
 # Measure the union without a mount, with criterion: resolve, name classification, merged readdir, lookups by depth.
@@ -129,12 +129,12 @@ bench-micro *args:
 
 # Draw the report of a run again from its samples.
 report run *args:
-    cargo build --release --package bench-harness
+    cargo build --release --package aufs-cli --package bench-harness
     "{{target}}/release/aufs-bench" report "{{run}}" {{args}}
 
 # Copy a run to reports/, with hostname and absolute paths replaced by labels.
 keep run *args:
-    cargo build --release --package bench-harness
+    cargo build --release --package aufs-cli --package bench-harness
     "{{target}}/release/aufs-bench" keep "{{run}}" {{args}}
 
 # Use a Debian root as a lower branch as people would, and check that no byte of it changed; needs root.
