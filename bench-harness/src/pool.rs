@@ -84,8 +84,16 @@ mod tests {
         let other = told.recv().unwrap();
         let (reader, _writer) = std::io::pipe().unwrap();
         let number = reader.as_raw_fd().to_string();
-        let open = |thread: &Path| std::fs::read_link(thread.join("fd").join(&number)).ok();
-        assert!(open(&own()).is_some() && open(&own()) != open(&other));
+        let open = |thread: &Path| std::fs::read_link(thread.join("fd").join(&number));
+        let held = open(&own()).unwrap();
+        match open(&other) {
+            Ok(another) => assert_ne!(another, held),
+            // Only of a thread that is there does this say that it does not hold it.
+            Err(error) => {
+                assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+                assert!(other.join("fd").is_dir(), "the thread still runs");
+            }
+        }
         drop(leave);
         apart.join().unwrap();
     }
