@@ -96,7 +96,7 @@ docs:
 
 # Measure a matrix (a name or a file) and print the path of report.html last.
 bench matrix="default" *args:
-    @{{ if matrix == "peers" { just_executable() + " peers" } else { "true" } }}
+    @{{ if matrix =~ "^(peers|full)$" { just_executable() + " peers" } else { "true" } }}
     cargo build --release --package aufs-cli --package bench-harness
     AUFS_BIN="{{target}}/release/aufs" "{{target}}/release/aufs-bench" run --matrix "{{matrix}}" {{args}}
 
