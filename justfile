@@ -10,7 +10,7 @@ export DESTDIR := env("DESTDIR", "")
 _default:
     @just --list --unsorted
 
-# Build everything, optimised.
+# Build everything, optimised; recipes that need a part build it all, since cargo builds libraries anew for another set of packages.
 build:
     cargo build --release --workspace
 
@@ -20,7 +20,7 @@ fmt *args:
 
 # Report every compiler and clippy warning as an error.
 lint:
-    cargo clippy --workspace --all-targets -- -D warnings
+    cargo clippy --workspace --all-targets --all-features -- -D warnings
 
 # Check that crates depend on each other only as ARCHITECTURE.md allows.
 arrows:
@@ -28,8 +28,8 @@ arrows:
 
 # Run all tests; arguments go to cargo test. Reports are opened in Chromium where there is one, or REQUIRE names it.
 test *args:
-    cargo build --package aufs-cli
-    AUFS_BIN="{{target}}/debug/aufs" cargo test --workspace --no-fail-fast {{args}}
+    {{ if args == "" { "true" } else { "cargo build --package aufs-cli" } }}
+    AUFS_BIN="{{target}}/debug/aufs" cargo test --workspace --all-features --no-fail-fast {{args}}
 
 # Replay what kernel aufs did, on plain directories and through the mount in each data mode; say how many scenarios pass.
 golden *args:
@@ -42,8 +42,7 @@ model cases="10000" *args:
     MODEL_CASES="{{cases}}" cargo test --release --package aufs-union --test model -- {{args}}
 
 # Run pjdfstest and fsx on our mount in each data mode, beside ext4 and overlayfs, as root and in a user namespace.
-suites *args: _suites
-    cargo build --release --package aufs-cli --package suites
+suites *args: _suites build
     "{{target}}/release/suites" --aufs "{{target}}/release/aufs" --bin "{{target}}/tools/bin" {{args}}
 
 # Let several processes work on a mount and on a plain copy of it, SECONDS in each data mode; a failure prints the SEED to give.
@@ -61,18 +60,15 @@ fuzz seconds="60" *args:
     BOLERO_RANDOM_ITERATIONS=1000000000 BOLERO_RANDOM_TEST_TIME_MS="{{seconds}}000" cargo test --package aufs-storage --test archive_fuzz {{args}}
 
 # Show the storage driver from end to end: an image, two containers, a commit, and the documentation's examples; needs root.
-demo:
-    cargo build --release --package aufs-cli
+demo: build
     @tools/demo.sh "{{target}}/release/aufs"
 
 # Import a Debian root as a layer, install PACKAGE in a container, check its diff against find, commit; needs root and a mirror.
-debian package="jq" *args:
-    cargo build --release --package aufs-cli
+debian package="jq" *args: build
     @tools/debian.sh "{{target}}/release/aufs" "{{package}}" {{args}}
 
 # Measure what the storage driver costs beside peers: start, density, apply, load (all unless named); needs root and some GB.
-figures *args:
-    cargo build --release --package aufs-cli --package figures
+figures *args: build
     "{{target}}/release/figures" --aufs "{{target}}/release/aufs" {{args}}
 
 # Let each of four errors happen at each system call of the server, and its death; `just test` takes one in some. ONLY is a part of an operation's name.
@@ -87,17 +83,15 @@ _suites:
 
 # Run the tests that mount once more with requests travelling by io_uring; turns the host's switch for it and back.
 test-uring *args:
-    cargo build --package aufs-cli
-    AUFS_FAULTS=few AUFS_BIN="{{target}}/debug/aufs" tools/with_uring.sh cargo test --package aufs-cli --no-fail-fast {{args}}
+    AUFS_FAULTS=few AUFS_BIN="{{target}}/debug/aufs" tools/with_uring.sh cargo test --workspace --all-features --no-fail-fast {{ if args == "" { uring_tests } else { args } }}
 
 # Build the API documentation; a broken link is an error.
 docs:
-    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --all-features --no-deps
 
 # Measure a matrix (a name or a file) and print the path of report.html last.
-bench matrix="default" *args:
+bench matrix="default" *args: build
     @{{ if matrix =~ "^(peers|full)$" { just_executable() + " peers" } else { "true" } }}
-    cargo build --release --package aufs-cli --package bench-harness
     AUFS_BIN="{{target}}/release/aufs" "{{target}}/release/aufs-bench" run --matrix "{{matrix}}" {{args}}
 
 # Tell whether this tree's FUSE server is slower than that of BASE (without it, where HEAD left main); exits 0 pass, 1 slower, 3 undecided.
@@ -109,18 +103,15 @@ peers:
     test -x "{{target}}/tools/bin/fuse-overlayfs" || cargo install --quiet --locked --version "^2" --root "{{target}}/tools" fuse-overlayfs >&2
 
 # Say where the time of a copy-up goes: COUNT files of SIZE through a fresh mount, by phase, with perf where it works.
-profile size="4K" count="500" dir="":
-    cargo build --release --package aufs-cli
+profile size="4K" count="500" dir="": build
     AUFS="{{target}}/release/aufs" tools/profile.sh "{{size}}" "{{count}}" {{dir}}
 
 # Say what the bench itself costs: its null operation, and its reference operation beside the same loop in C.
-overhead *args:
-    cargo build --release --package aufs-cli --package bench-harness
+overhead *args: build
     tools/overhead.sh "{{target}}/release/aufs-bench" {{args}}
 
 # Test the gate where the answer is known: mathematics, simulated noise, a recorded trace, gates broken on purpose.
-gate-selftest *args:
-    cargo build --release --package aufs-cli --package bench-harness
+gate-selftest *args: build
     "{{target}}/release/aufs-bench" gate selftest {{args}}
 
 # Measure the union without a mount, with criterion: resolve, name classification, merged readdir, lookups by depth.
@@ -128,28 +119,23 @@ bench-micro *args:
     cargo bench --package aufs-union {{args}}
 
 # Draw the report of a run again from its samples.
-report run *args:
-    cargo build --release --package aufs-cli --package bench-harness
+report run *args: build
     "{{target}}/release/aufs-bench" report "{{run}}" {{args}}
 
 # Copy a run to reports/, with hostname and absolute paths replaced by labels.
-keep run *args:
-    cargo build --release --package aufs-cli --package bench-harness
+keep run *args: build
     "{{target}}/release/aufs-bench" keep "{{run}}" {{args}}
 
 # Use a Debian root as a lower branch as people would, and check that no byte of it changed; needs root.
-real-tree root *args:
-    cargo build --release --package aufs-cli
+real-tree root *args: build
     AUFS="{{target}}/release/aufs" tools/real_tree.sh "{{root}}" {{args}}
 
 # Say what would mount AUFS branches on this machine, and why.
-detect *args:
-    cargo build --release --package aufs-cli
+detect *args: build
     "{{target}}/release/aufs" detect {{args}}
 
 # Install aufs, aufs-bench and the mount helper links under PREFIX (default /usr/local).
-install:
-    cargo build --release --package aufs-cli --package bench-harness
+install: build
     tools/install.sh "{{target}}/release"
 
 # Check that Cargo.lock says all that the manifests ask for.
@@ -160,4 +146,4 @@ _locked:
 uring_tests := "--test golden_fuse --test fuse_data --test fuse_opens --test fuse_maps_locks --test fuse_model --test live_branches --test mount_lifecycle --test fault_injection"
 
 # Run what CI runs: format, lints, arrows, docs, tests, some of them over io_uring too, outside suites, a short bench and a short test of the gate.
-ci: _locked (fmt "--check") lint arrows docs test (test-uring uring_tests) suites (bench "quick") (gate-selftest "--quick")
+ci: _locked (fmt "--check") lint arrows docs test test-uring suites (bench "quick") (gate-selftest "--quick")

@@ -63,13 +63,14 @@ remove_tree() {
     git worktree prune
 }
 
-# Builds $commit in a worktree of its own; what depends on no file of ours stays in its target directory.
+# Builds $commit in a worktree of its own; what depends on no file of ours stays in its target directory. As head it is
+# built with the features of the whole workspace: a library built otherwise would be measured with it.
 build_base() {
     remove_tree # One that a killed run has left.
     trap remove_tree EXIT
     trap 'exit 130' INT TERM HUP
     git worktree add --quiet --detach "$tree" "$commit"
-    (cd "$tree" && CARGO_TARGET_DIR="$own/target" cargo build --release --package aufs-cli) ||
+    (cd "$tree" && CARGO_TARGET_DIR="$own/target" cargo build --release --workspace --bin aufs) ||
         { say 'base does not build'; exit 4; }
     mkdir -p "$(dirname "$program")"
     cp "$own/target/release/aufs" "$program.draft"
@@ -88,6 +89,6 @@ flock --nonblock 9 || { say 'another gate is under way here; waiting'; flock 9; 
 # Binaries are kept by commit and compiler, so that a base is built once.
 program="$own/base/$commit-$(rustc -vV | cksum | cut -d' ' -f1)/aufs"
 [ -x "$program" ] || build_base
-cargo build --release --package aufs-cli --package bench-harness || { say 'head does not build'; exit 4; }
+cargo build --release --workspace || { say 'head does not build'; exit 4; }
 exec "$target/release/aufs-bench" gate \
     --base "driver=aufs-fuse,bin=$program" --head "driver=aufs-fuse,bin=$target/release/aufs" "$@"

@@ -7,7 +7,6 @@
 mod common;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -15,26 +14,11 @@ use std::time::{Duration, Instant};
 use common::place::Place;
 use common::{has_program, is_root};
 
-impl Place {
-    fn command(&self, verb: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_aufs-bench"));
-        command.arg(verb).current_dir(self.0.path());
-        command.args(["--matrix", "m.toml", "--backing", "scratch"]);
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        self.command("run").args(["--out", "out"]).args(arguments).output().unwrap()
-    }
-
-    fn summary(&self) -> serde_json::Value {
-        serde_json::from_slice(&fs::read(self.path("out/summary.json")).unwrap()).unwrap()
-    }
-
-    fn script(&self, name: &str, text: &str) {
-        fs::write(self.path(name), text).unwrap();
-        fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o755)).unwrap();
-    }
+fn listing(place: &Place, arguments: &[&str]) -> Command {
+    let mut command =
+        place.bench(&["list", "--matrix", "m.toml", "--backing", "scratch", "--drivers", "d.toml"]);
+    command.args(arguments);
+    command
 }
 
 fn stdout(output: &Output) -> String {
@@ -109,7 +93,7 @@ fn root_fuse_the_documented_driver_is_listed_run_and_continued() {
     }
     let place = Place::new(&matrix("tmpfs", "[[driver]]\nname = \"plain\""));
     fs::write(place.path("d.toml"), documented()).unwrap();
-    let json = stdout(&place.command("list").args(["--drivers", "d.toml", "--json"]).output().unwrap());
+    let json = stdout(&listing(&place, &["--json"]).output().unwrap());
     let list: serde_json::Value = serde_json::from_str(&json).unwrap();
     let own: Vec<_> =
         list["drivers"].as_array().unwrap().iter().filter(|it| it["name"] == "my-fuse").collect();
@@ -118,7 +102,7 @@ fn root_fuse_the_documented_driver_is_listed_run_and_continued() {
         assert_eq!(it["available"], true, "{it}");
         assert!(it["version"].as_str().unwrap().contains("version"), "{it}");
     }
-    let text = stdout(&place.command("list").args(["--drivers", "d.toml"]).output().unwrap());
+    let text = stdout(&listing(&place, &[]).output().unwrap());
     assert!(text.contains("my-fuse") && text.contains("copy-up"), "{text}");
 
     stdout(&place.run(&["--drivers", "d.toml", "--seed", "3", "--budget", "1s"]));
@@ -205,8 +189,7 @@ fn root_fuse_a_server_that_stops_fails_its_cell_and_no_other() {
     // Without the model that has a mount of its own: there is one server to stop.
     let text = text.replace("files = 2", "files = 40").replace(", \"mount\"", "");
     let place = Place::new(&text);
-    let mut command = place.command("run");
-    command.args(["--out", "out", "--sample-timeout", "1s", "--mount-timeout", "5s"]);
+    let mut command = place.command(&["--sample-timeout", "1s", "--mount-timeout", "5s"]);
     command.stdout(Stdio::null()).stderr(Stdio::piped());
     let child = command.spawn().unwrap();
     let stopped = stop_a_server(&place);

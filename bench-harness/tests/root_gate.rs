@@ -5,7 +5,6 @@
 mod common;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -34,9 +33,9 @@ files = 2
 "#;
 
 impl Place {
-    fn bench(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_aufs-bench"));
-        command.current_dir(self.0.path()).arg("gate").args(arguments);
+    fn any_gate(&self, arguments: &[&str]) -> Command {
+        let mut command = self.bench(&["gate"]);
+        command.args(arguments);
         for name in ["GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "AUFS_BIN"] {
             command.env_remove(name);
         }
@@ -44,21 +43,13 @@ impl Place {
     }
 
     fn gate(&self, base: &str, head: &str, arguments: &[&str]) -> Command {
-        let mut command = self.bench(&["--base", base, "--head", head, "--matrix", "m.toml"]);
+        let mut command = self.any_gate(&["--base", base, "--head", head, "--matrix", "m.toml"]);
         command.args(["--backing", "scratch", "--out", "out", "--seed", "7"]).args(arguments);
         command
     }
 
     fn read(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).unwrap()
-    }
-
-    /// A program of this text.
-    fn program(&self, name: &str, text: &str) -> String {
-        let path = self.path(name);
-        fs::write(&path, text).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        path.to_str().unwrap().to_owned()
     }
 }
 
@@ -87,7 +78,7 @@ fn mistakes_have_their_line_and_never_the_code_of_a_regression() {
     ] {
         // clap takes the last of an option that is given twice only where it is told to: so the matrix is left out.
         let mut command = if arguments.first() == Some(&"--matrix") {
-            place.bench(&["--base", base, "--head", head])
+            place.any_gate(&["--base", base, "--head", head])
         } else {
             place.gate(base, head, &[])
         };
@@ -97,8 +88,8 @@ fn mistakes_have_their_line_and_never_the_code_of_a_regression() {
         // Hosts that give no namespaces refuse even before an arm is looked at.
         assert!(text.contains(expected) || (code == 4 && text.contains("unshare")), "{head}: {text}");
     }
-    assert_eq!(place.bench(&["report", "nowhere"]).output().unwrap().status.code(), Some(5));
-    assert_eq!(place.bench(&[]).output().unwrap().status.code(), Some(2));
+    assert_eq!(place.any_gate(&["report", "nowhere"]).output().unwrap().status.code(), Some(5));
+    assert_eq!(place.any_gate(&[]).output().unwrap().status.code(), Some(2));
 }
 
 #[test]
@@ -137,10 +128,10 @@ fn root_a_slow_down_fails_and_its_reverse_passes() {
     assert!(pairs.contains("\"first\":\"base\"") && pairs.contains("\"first\":\"head\""));
 
     // The verdict follows from the pairs, and from no others.
-    let again = place.bench(&["report", "out"]).output().unwrap();
+    let again = place.any_gate(&["report", "out"]).output().unwrap();
     assert_eq!(again.status.code(), Some(1), "{}", said(&again));
     fs::write(place.path("out/pairs.jsonl"), pairs.replace("\"head_ns\":", "\"head_ns\":1")).unwrap();
-    let tampered = place.bench(&["report", "out"]).output().unwrap();
+    let tampered = place.any_gate(&["report", "out"]).output().unwrap();
     assert_eq!(tampered.status.code(), Some(5), "{}", said(&tampered));
     assert!(said(&tampered).contains("does not follow from the pairs"), "{}", said(&tampered));
 
@@ -214,7 +205,7 @@ fn root_a_wrong_result_is_no_verdict() {
         return;
     }
     let place = Place::new(&MATRIX.replace("loop:ext4", "tmpfs").replace("found_at = [2]", "found_at = [1]"));
-    let liar = format!("driver=aufs-fuse,bin={}", place.program("liar", LIAR));
+    let liar = format!("driver=aufs-fuse,bin={}", place.script("liar", LIAR));
     let output = place.gate(&liar, &liar, &[]).output().unwrap();
     let text = said(&output);
     assert_eq!(output.status.code(), Some(5), "{text}");
@@ -234,7 +225,7 @@ fn root_a_program_that_hangs_is_ended_and_no_verdict() {
     // The trials go well; a mount of some block does not come back.
     let hanging =
         LIAR.replace("mount) ", "mount) echo >>mounts; [ $(wc -l <mounts) -lt 10 ] || exec sleep 1000; ");
-    let hanging = format!("driver=aufs-fuse,bin={}", place.program("hanging", &hanging));
+    let hanging = format!("driver=aufs-fuse,bin={}", place.script("hanging", &hanging));
     let output = place.gate(&hanging, &hanging, &["--mount-timeout", "0.5s"]).output().unwrap();
     let text = said(&output);
     assert_eq!(output.status.code(), Some(5), "{text}");
@@ -267,7 +258,7 @@ fn root_an_interrupted_gate_keeps_its_pairs() {
         pairs.contains("\"type\":\"pair\"")
             && pairs.ends_with("{\"type\":\"end\",\"ending\":\"interrupted\"}\n")
     );
-    let again = place.bench(&["report", "out"]).output().unwrap();
+    let again = place.any_gate(&["report", "out"]).output().unwrap();
     assert_eq!(again.status.code(), Some(130), "{}", said(&again));
 }
 
@@ -281,7 +272,7 @@ fn root_live_trials_are_counted() {
                  \"inject\":null,\"ending\":\"pass\",\"blocks\":20,\"samples\":20,\"elapsed_ms\":1}\n";
     fs::write(place.path("tally"), tally).unwrap();
     let mut command =
-        place.bench(&["selftest", "--live", "1", "--base", "driver=overlayfs", "--matrix", "m.toml"]);
+        place.any_gate(&["selftest", "--live", "1", "--base", "driver=overlayfs", "--matrix", "m.toml"]);
     // Far above any noise.
     command.args([
         "--inject",

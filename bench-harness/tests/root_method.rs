@@ -39,15 +39,8 @@ files = 2
 "#;
 
 impl Place {
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_aufs-bench"));
-        command.args(["run", "--matrix", "m.toml", "--backing", "scratch", "--out", "out"]);
-        command.args(arguments).current_dir(self.0.path());
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) {
-        let output = self.command(arguments).output().unwrap();
+    fn succeed(&self, arguments: &[&str]) {
+        let output = self.run(arguments);
         assert!(output.status.success(), "{}", said(&output));
     }
 
@@ -63,10 +56,6 @@ impl Place {
         let text = fs::read_to_string(self.path("out/samples.jsonl")).unwrap();
         let all = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         all.filter(|it| it["type"] == kind).collect()
-    }
-
-    fn summary(&self) -> Value {
-        serde_json::from_slice(&fs::read(self.path("out/summary.json")).unwrap()).unwrap()
     }
 }
 
@@ -110,7 +99,7 @@ fn root_sessions_share_the_blocks_and_resuming_is_a_session_more() {
     let limited =
         format!("{MATRIX}\n[[group]]\nmodels = [\"create\"]\nfound_at = [2]\nfiles = 1\nblocks = 2\n");
     fs::write(place.path("m.toml"), limited).unwrap();
-    place.run(&["--sessions", "2", "--set", "backing=tmpfs,dir,loop:ext4"]);
+    place.succeed(&["--sessions", "2", "--set", "backing=tmpfs,dir,loop:ext4"]);
     place.assert_left_clean();
     let sessions: Vec<u64> =
         place.records("block-start").iter().map(|it| it["session"].as_u64().unwrap_or(0)).collect();
@@ -137,7 +126,7 @@ fn root_sessions_share_the_blocks_and_resuming_is_a_session_more() {
     let text = fs::read_to_string(place.path("out/samples.jsonl")).unwrap();
     let end = text.find("{\"type\":\"block-end\",\"block\":4").unwrap();
     fs::write(place.path("out/samples.jsonl"), &text[..end]).unwrap();
-    place.run(&["--resume"]);
+    place.succeed(&["--resume"]);
     let last = place.records("block-start").pop().unwrap();
     assert_eq!((&last["block"], &last["session"]), (&4.into(), &2.into()));
     place.assert_left_clean();
@@ -149,13 +138,13 @@ fn root_a_run_ends_when_its_cells_are_precise() {
         return;
     }
     let place = Place::new(MATRIX);
-    place.run(&["--precision", "99%", "--driver", "plain", "--set", "group.0.models=lookup"]);
+    place.succeed(&["--precision", "99%", "--driver", "plain", "--set", "group.0.models=lookup"]);
     assert_eq!(place.records("block-end").len(), 10, "the first look is after ten blocks");
     assert_eq!(place.records("end")[0]["ending"], "complete");
     assert_eq!(place.summary()["cells"][0]["precision_reached"], true);
     // What cannot be reached is said.
     let never = Place::new(MATRIX);
-    never.run(&[
+    never.succeed(&[
         "--precision",
         "0.0001%",
         "--budget",
@@ -177,7 +166,7 @@ fn root_an_open_loop_charges_what_is_late() {
     }
     let place = Place::new(MATRIX);
     // Far more than can be done: nearly every sample is late.
-    place.run(&["--rate", "1000000", "--set", "blocks_max=2"]);
+    place.succeed(&["--rate", "1000000", "--set", "blocks_max=2"]);
     let header = place.records("header").remove(0);
     let mut late = 0;
     for sample in place.records("sample") {

@@ -8,9 +8,9 @@ mod common;
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
 
 use common::is_root;
+use common::place::Place;
 
 const MATRIX: &str = r#"
 name = "operations"
@@ -50,22 +50,6 @@ found_at = [2]
 files = 1
 "#;
 
-fn run(dir: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_aufs-bench"));
-    command.args(["run", "--matrix", "m.toml", "--backing", "scratch", "--out", "out", "--seed", "11"]);
-    command.args(arguments).current_dir(dir).envs(environment.iter().copied()).output().unwrap()
-}
-
-fn summary(dir: &Path) -> serde_json::Value {
-    serde_json::from_slice(&fs::read(dir.join("out/summary.json")).unwrap()).unwrap()
-}
-
-fn assert_left_clean(dir: &Path) {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    assert!(!mounts.contains(dir.to_str().unwrap()), "something stays mounted");
-    assert_eq!(fs::read_dir(dir.join("scratch")).unwrap().count(), 0, "scratch files stay behind");
-}
-
 /// The median of `metric` of a model by overlayfs with `options`, not in deep directories.
 fn metric(summary: &serde_json::Value, options: &str, model: &str, metric: &str) -> f64 {
     let wanted = [("driver", "overlayfs"), ("options", options), ("model", model), ("metric", metric)];
@@ -81,13 +65,12 @@ fn root_every_operation_is_right_and_its_space_is_told() {
     if !is_root() {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join("m.toml"), MATRIX).unwrap();
-    let output = run(dir.path(), &[], &[]);
+    let place = Place::new(MATRIX);
+    let output = place.run(&["--seed", "11"]);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
-    assert_left_clean(dir.path());
-    let summary = summary(dir.path());
+    place.assert_left_clean();
+    let summary = place.summary();
     let cells = summary["cells"].as_array().unwrap();
     let of = |driver: &str| cells.iter().filter(|it| it["driver"] == driver).count();
     // Five models of files and four of trees, hot and fresh, and five in deep directories.
@@ -106,7 +89,7 @@ fn root_every_operation_is_right_and_its_space_is_told() {
     assert!(metric(&summary, "metacopy", "rename", "upper_bytes") <= 8192.0, "attributes only");
     let exdev = |options| metric(&summary, options, "rename-dir", "exdev");
     assert!((exdev("redirect_dir"), exdev("volatile")) == (0.0, 1.0), "renamed, and copied");
-    let report = fs::read_to_string(dir.path().join("out/report.md")).unwrap();
+    let report = fs::read_to_string(place.path("out/report.md")).unwrap();
     for expected in ["## null and reference", "rename of a directory refused", "## opaque on"] {
         assert!(report.contains(expected), "the report lacks {expected}");
     }
@@ -118,13 +101,12 @@ fn root_yardsticks_are_measured_for_whoever_is_wanted_but_wanted_by_nobody() {
     if !is_root() {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
     let matrix = "name = \"m\"\nbudget = \"30s\"\nblocks_max = 1\n[[driver]]\nname = \"overlayfs\"\n\
                   [[driver]]\nname = \"aufs-fuse\"\n[[group]]\nmodels = [\"lookup\", \"null\"]\nfound_at = [1]\nfiles = 1\n";
-    fs::write(dir.path().join("m.toml"), matrix).unwrap();
-    let output = run(dir.path(), &["--driver", "overlayfs"], &[]);
+    let place = Place::new(matrix);
+    let output = place.run(&["--driver", "overlayfs"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let summary = summary(dir.path());
+    let summary = place.summary();
     let cells = summary["cells"].as_array().unwrap().iter();
     let measured: Vec<(&str, &str)> =
         cells.map(|it| (it["driver"].as_str().unwrap(), it["model"].as_str().unwrap())).collect();
@@ -132,9 +114,9 @@ fn root_yardsticks_are_measured_for_whoever_is_wanted_but_wanted_by_nobody() {
     assert!(summary["skips"].as_array().unwrap().is_empty(), "{}", summary["skips"]);
 
     // With nobody that can run there is nothing to measure, yardsticks or not.
-    fs::remove_dir_all(dir.path().join("out")).unwrap();
-    let output = run(dir.path(), &["--driver", "aufs-fuse"], &[("AUFS_BIN", "/nowhere/aufs")]);
+    fs::remove_dir_all(place.path("out")).unwrap();
+    let output = place.run_with(&["--driver", "aufs-fuse"], &[("AUFS_BIN", "/nowhere/aufs")]);
     assert_eq!(output.status.code(), Some(4), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(!dir.path().join("out/samples.jsonl").exists());
-    assert_left_clean(dir.path());
+    assert!(!place.path("out/samples.jsonl").exists());
+    place.assert_left_clean();
 }

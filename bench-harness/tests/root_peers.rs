@@ -8,10 +8,9 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
-use std::process::{Command, Output};
 
 use common::is_root;
+use common::place::Place;
 
 const MATRIX: &str = r#"
 name = "tiny"
@@ -62,35 +61,18 @@ files = 1
 budget_min = "50s"
 "#;
 
-fn run(dir: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_aufs-bench"));
-    command.args(["run", "--matrix", "m.toml", "--backing", "scratch", "--out", "out"]).args(arguments);
-    command.current_dir(dir).envs(environment.iter().copied()).output().unwrap()
-}
-
-fn summary(dir: &Path) -> serde_json::Value {
-    serde_json::from_slice(&fs::read(dir.join("out/summary.json")).unwrap()).unwrap()
-}
-
-fn assert_left_clean(dir: &Path) {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    assert!(!mounts.contains(dir.to_str().unwrap()), "something stays mounted");
-    assert_eq!(fs::read_dir(dir.join("scratch")).unwrap().count(), 0, "scratch files stay behind");
-}
-
 #[test]
 fn root_every_model_is_right_and_every_goal_is_judged_or_says_why() {
     if !is_root() {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join("m.toml"), MATRIX).unwrap();
-    let output = run(dir.path(), &["--seed", "5"], &[]);
+    let place = Place::new(MATRIX);
+    let output = place.run(&["--seed", "5"]);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
-    assert_left_clean(dir.path());
+    place.assert_left_clean();
 
-    let summary = summary(dir.path());
+    let summary = place.summary();
     let measured = |driver: &str| -> BTreeSet<String> {
         let cells = summary["cells"].as_array().unwrap().iter();
         let own = cells.filter(|it| it["driver"] == driver && 0 < it["n"].as_u64().unwrap());
@@ -113,7 +95,7 @@ fn root_every_model_is_right_and_every_goal_is_judged_or_says_why() {
         assert!(metrics.iter().any(|it| it["metric"] == name && 0.0 < it["p50"].as_f64().unwrap()), "{name}");
     }
     check_goals(&summary);
-    let report = fs::read_to_string(dir.path().join("out/report.md")).unwrap();
+    let report = fs::read_to_string(place.path("out/report.md")).unwrap();
     for expected in ["## Goals", "| untar, peer |", "overlayfs (volatile)", "not judged: ", "## Besides time"]
     {
         assert!(report.contains(expected), "the report lacks {expected}");
@@ -141,15 +123,14 @@ fn root_a_short_run_says_what_its_budget_left_out() {
     if !is_root() {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
     let matrix = MATRIX.replace("\"read-mapped\"]", "\"read-mapped\"]\nblocks = 1");
-    fs::write(dir.path().join("m.toml"), matrix).unwrap();
+    let place = Place::new(&matrix);
     let missing = [("FUSE_OVERLAYFS_2_BIN", "/nowhere/fuse-overlayfs")];
-    let output = run(dir.path(), &["--budget", "40s", "--driver", "plain,overlayfs"], &missing);
+    let output = place.run_with(&["--budget", "40s", "--driver", "plain,overlayfs"], &missing);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{said}");
     assert!(said.contains("left out of runs with a budget below 50 s: copy-up of 3M"), "{said}");
-    let summary = summary(dir.path());
+    let summary = place.summary();
     assert_eq!(summary["cuts"].as_array().unwrap().len(), 1);
     let cells = summary["cells"].as_array().unwrap();
     assert!(!cells.iter().any(|it| it["model"] == "copy-up" && it["file_bytes"] == 3 << 20));
@@ -159,7 +140,7 @@ fn root_a_short_run_says_what_its_budget_left_out() {
     );
     assert!(cells.iter().filter(|it| it["model"] == "untar").all(|it| it["n"] == 2), "two of the others");
     for name in ["report.md", "report.html"] {
-        let text = fs::read_to_string(dir.path().join("out").join(name)).unwrap();
+        let text = fs::read_to_string(place.path("out").join(name)).unwrap();
         assert!(
             text.contains("A short run. Left out of runs with a budget below 50 s: copy-up of 3M"),
             "{name}"
@@ -172,13 +153,12 @@ fn root_a_missing_peer_is_a_skip_that_names_its_recipe() {
     if !is_root() {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
     let matrix = "name = \"m\"\nbudget = \"30s\"\nblocks_max = 1\nbacking = [\"tmpfs\"]\n[[driver]]\nname = \"plain\"\n\
                   [[driver]]\nname = \"fuse-overlayfs-2\"\n[[group]]\nmodels = [\"create\"]\nfound_at = [1]\nfiles = 1\n";
-    fs::write(dir.path().join("m.toml"), matrix).unwrap();
-    let output = run(dir.path(), &[], &[("FUSE_OVERLAYFS_2_BIN", "/nowhere/fuse-overlayfs")]);
+    let place = Place::new(matrix);
+    let output = place.run_with(&[], &[("FUSE_OVERLAYFS_2_BIN", "/nowhere/fuse-overlayfs")]);
     assert!(output.status.success());
-    let summary = summary(dir.path());
+    let summary = place.summary();
     let skips = summary["skips"].as_array().unwrap();
     assert_eq!(skips.len(), 1);
     assert!(skips[0]["reason"].as_str().unwrap().contains("just peers"), "{skips:?}");
@@ -195,24 +175,20 @@ esac
 
 #[test]
 fn root_checks_catch_a_driver_that_changes_its_layers() {
-    use std::os::unix::fs::PermissionsExt as _;
     if !is_root() {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
     let models = ["create", "remove-tree", "write-sequential", "write-random", "parallel", "untar", "walk"];
     let matrix = format!(
         "name = \"liar\"\nbudget = \"60s\"\nblocks_max = 1\nbacking = [\"tmpfs\"]\n[[driver]]\nname = \"aufs-fuse\"\n\
          [[group]]\nmodels = {models:?}\nsizes = [\"20K\"]\nentries = [64]\nfound_at = [1]\nfiles = 1\n"
     );
-    fs::write(dir.path().join("m.toml"), matrix).unwrap();
-    let liar = dir.path().join("liar");
-    fs::write(&liar, LIAR).unwrap();
-    fs::set_permissions(&liar, fs::Permissions::from_mode(0o755)).unwrap();
-    let output = run(dir.path(), &[], &[("AUFS_BIN", liar.to_str().unwrap())]);
+    let place = Place::new(&matrix);
+    let liar = place.script("liar", LIAR);
+    let output = place.run_with(&[], &[("AUFS_BIN", &liar)]);
     assert_eq!(output.status.code(), Some(5), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_left_clean(dir.path());
-    let summary = summary(dir.path());
+    place.assert_left_clean();
+    let summary = place.summary();
     let cells = summary["cells"].as_array().unwrap();
     let of = |model: &str| cells.iter().find(|it| it["model"] == model).unwrap();
     for (model, expected) in [

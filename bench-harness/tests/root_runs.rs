@@ -9,7 +9,7 @@ mod common;
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use common::is_root;
@@ -51,20 +51,8 @@ found_at = [3]
 files = 1
 "#;
 
-impl Place {
-    fn command(&self, verb: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_aufs-bench"));
-        command.arg(verb).current_dir(self.0.path());
-        if !["report", "keep", "compare"].contains(&verb) {
-            command.args(["--matrix", "m.toml", "--backing", "scratch"]);
-        }
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        self.command("run").args(["--out", "out"]).args(arguments).output().unwrap()
-    }
-}
+/// What verbs other than `run` are told of a place.
+const MATRIX_AND_BACKING: [&str; 4] = ["--matrix", "m.toml", "--backing", "scratch"];
 
 fn stdout(output: &Output) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -182,11 +170,11 @@ fn root_reports_are_made_again_from_samples_alone() {
     fs::remove_dir_all(place.path("out")).unwrap();
     fs::create_dir(place.path("out")).unwrap();
     fs::write(place.path("out/samples.jsonl"), samples).unwrap();
-    stdout(&place.command("report").arg("out").output().unwrap());
+    stdout(&place.bench(&["report", "out"]).output().unwrap());
     assert_eq!(fs::read(place.path("out/summary.csv")).unwrap(), before);
 
     // A kept run has neither the host's name nor any path, and can be reported again too.
-    let keep = place.command("keep").args(["out", "mine", "--label", "host-x"]).output().unwrap();
+    let keep = place.bench(&["keep", "out", "mine", "--label", "host-x"]).output().unwrap();
     assert_eq!(stdout(&keep).trim(), "reports/mine/report.html");
     assert_eq!(fs::read(place.path("reports/mine/summary.csv")).unwrap(), before);
     let here = place.0.path().to_str().unwrap();
@@ -195,8 +183,8 @@ fn root_reports_are_made_again_from_samples_alone() {
         assert!(!text.contains(here), "{name} has a path of this machine");
         assert!(text.contains("host-x"), "{name} has no label");
     }
-    stdout(&place.command("report").arg("reports/mine").output().unwrap());
-    let again = place.command("keep").args(["out", "mine"]).output().unwrap();
+    stdout(&place.bench(&["report", "reports/mine"]).output().unwrap());
+    let again = place.bench(&["keep", "out", "mine"]).output().unwrap();
     assert_eq!(again.status.code(), Some(2), "a kept run is not overwritten");
 }
 
@@ -207,8 +195,13 @@ fn root_saved_runs_of_one_machine_can_be_compared() {
     }
     let place = Place::new(MATRIX);
     for name in ["before", "after"] {
-        let output =
-            place.command("run").args(["--out", name, "--driver", "plain", "--save", name]).output().unwrap();
+        let output = place
+            .bench(
+                &[&["run", "--out", name, "--driver", "plain", "--save", name], &MATRIX_AND_BACKING[..]]
+                    .concat(),
+            )
+            .output()
+            .unwrap();
         stdout(&output);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(said.contains(&format!("saved as target/bench/saved/{name}")), "{said}");
@@ -217,7 +210,7 @@ fn root_saved_runs_of_one_machine_can_be_compared() {
     let again = place.run(&["--driver", "plain", "--save", "before"]);
     assert_eq!(again.status.code(), Some(2), "a saved run is not overwritten");
     assert!(!place.path("out").exists(), "and that is said before anything is measured");
-    let text = stdout(&place.command("compare").args(["before", "after"]).output().unwrap());
+    let text = stdout(&place.bench(&["compare", "before", "after"]).output().unwrap());
     assert!(
         text.contains("after against before") && text.contains("Of 22 cells with numbers in both"),
         "{text}"
@@ -246,8 +239,8 @@ fn sampled(place: &Place) -> Vec<std::collections::BTreeSet<(u64, u64)>> {
 
 /// Starts a run and waits until it has written `wanted`.
 fn start_until(place: &Place, wanted: &str) -> std::process::Child {
-    let mut command = place.command("run");
-    command.args(["--out", "out", "--seed", "3"]).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut command = place.command(&["--seed", "3"]);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
     let child = command.spawn().unwrap();
     let start = Instant::now();
     while !fs::read_to_string(place.path("out/samples.jsonl")).unwrap_or_default().contains(wanted) {
@@ -325,7 +318,8 @@ fn root_lists_have_the_promised_shape() {
         return;
     }
     let place = Place::new(MATRIX);
-    let text = stdout(&place.command("list").arg("--json").output().unwrap());
+    let text =
+        stdout(&place.bench(&[&["list", "--json"], &MATRIX_AND_BACKING[..]].concat()).output().unwrap());
     let list: serde_json::Value = serde_json::from_str(&text).unwrap();
     let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     assert_eq!(keys(&list), ["cells", "drivers", "models"]);
@@ -343,7 +337,7 @@ fn root_verify_says_what_is_right() {
         return;
     }
     let place = Place::new(MATRIX);
-    let said = stdout(&place.command("verify").output().unwrap());
+    let said = stdout(&place.bench(&[&["verify"], &MATRIX_AND_BACKING[..]].concat()).output().unwrap());
     assert!(said.contains("overlayfs") && said.contains("21 right, 0 wrong"), "{said}");
     assert!(said.contains("layers unchanged"), "{said}");
     place.assert_left_clean();
@@ -359,7 +353,6 @@ esac
 
 #[test]
 fn root_a_driver_that_writes_into_layers_is_caught() {
-    use std::os::unix::fs::PermissionsExt as _;
     if !is_root() {
         return;
     }
@@ -367,10 +360,8 @@ fn root_a_driver_that_writes_into_layers_is_caught() {
                   [[driver]]\nname = \"aufs-fuse\"\n[[group]]\nmodels = [\"copy-up\", \"lookup\"]\n\
                   found_at = [1]\nfiles = 8\n";
     let place = Place::new(matrix);
-    fs::write(place.path("liar"), LIAR).unwrap();
-    fs::set_permissions(place.path("liar"), fs::Permissions::from_mode(0o755)).unwrap();
-    let mut command = place.command("run");
-    let output = command.args(["--out", "out"]).env("AUFS_BIN", place.path("liar")).output().unwrap();
+    let liar = place.script("liar", LIAR);
+    let output = place.run_with(&[], &[("AUFS_BIN", &liar)]);
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(5), "{said}");
     place.assert_left_clean();

@@ -67,23 +67,6 @@ fn with_drivers(groups: &str, drivers: &[&str]) -> String {
     format!("{}{}{}", &groups[..at], rows.concat(), &groups[at..])
 }
 
-impl Place {
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_aufs-bench"));
-        command.args(["run", "--matrix", "m.toml", "--backing", "scratch", "--out", "out"]);
-        command.args(arguments).current_dir(self.0.path());
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().unwrap()
-    }
-
-    fn summary(&self) -> serde_json::Value {
-        serde_json::from_slice(&fs::read(self.0.path().join("out/summary.json")).unwrap()).unwrap()
-    }
-}
-
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }

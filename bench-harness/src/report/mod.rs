@@ -116,7 +116,7 @@ pub fn markdown(document: &document::Document) -> String {
 /// # Errors
 ///
 /// Any I/O error.
-pub fn save(path: &Path, content: &str) -> Result<()> {
+pub fn save(path: &Path, content: impl AsRef<[u8]>) -> Result<()> {
     let mut draft = path.as_os_str().to_owned();
     draft.push(".draft");
     fs::write(&draft, content).at("write", &draft)?;

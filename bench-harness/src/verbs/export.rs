@@ -43,6 +43,10 @@ pub struct ExportArgs {
     #[arg(long, group = "format", value_name = "FILE")]
     pub benchstat: Option<PathBuf>,
 
+    /// Parquet: a row for each sample and each other measurement; needs a build with the feature `parquet`.
+    #[arg(long, group = "format", value_name = "FILE")]
+    pub parquet: Option<PathBuf>,
+
     /// Whom ratios are to, such as overlayfs or overlayfs/volatile; without it overlayfs, else plain.
     #[arg(long, value_name = "DRIVER")]
     pub versus: Option<String>,
@@ -59,6 +63,10 @@ pub fn export(args: &ExportArgs) -> Result<Exit> {
         for path in export::write_hdr(&record, dir)? {
             outln!("{}", path.display())?;
         }
+        return Ok(Exit::Success);
+    }
+    if let Some(file) = &args.parquet {
+        export::write_parquet(&record, file)?;
         return Ok(Exit::Success);
     }
     let subjects: BTreeSet<Subject> = record.header.cells.iter().map(|it| it.cell.subject()).collect();

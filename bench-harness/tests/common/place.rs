@@ -1,8 +1,9 @@
 //! A directory of a test for whole runs: its matrix, its scratch, its results.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Output};
 
 /// A directory with the matrix `m.toml`; runs take `scratch` in it as their backing.
 pub struct Place(pub tempfile::TempDir);
@@ -19,6 +20,43 @@ impl Place {
     /// The path of `name` in it.
     pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
+    }
+
+    /// The program in it, with `arguments`.
+    pub fn bench(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_aufs-bench"));
+        command.args(arguments).current_dir(self.0.path());
+        command
+    }
+
+    /// A run of its matrix into `out`.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.bench(&["run", "--matrix", "m.toml", "--backing", "scratch", "--out", "out"]);
+        command.args(arguments);
+        command
+    }
+
+    /// That run, ended.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// The same, in an environment with some variables more.
+    pub fn run_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+        self.command(arguments).envs(environment.iter().copied()).output().unwrap()
+    }
+
+    /// What a run found.
+    pub fn summary(&self) -> serde_json::Value {
+        serde_json::from_slice(&fs::read(self.path("out/summary.json")).unwrap()).unwrap()
+    }
+
+    /// A program of this text, and its path.
+    pub fn script(&self, name: &str, text: &str) -> String {
+        let path = self.path(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path.to_str().unwrap().to_owned()
     }
 
     /// No mount in any namespace, no process, no loop device and no scratch file is left of it.

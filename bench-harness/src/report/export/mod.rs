@@ -4,6 +4,8 @@ mod benchstat;
 mod hdr;
 mod labels;
 mod openmetrics;
+#[cfg(feature = "parquet")]
+mod parquet;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,6 +16,8 @@ use super::goals::Judged;
 use super::{json, markdown, save, tables, versus};
 use crate::cell::Subject;
 use crate::error::{At as _, Result};
+#[cfg(not(feature = "parquet"))]
+use crate::error::{BenchError, BenchErrorKind};
 use crate::run::journal::RunRecord;
 use crate::stats::summary::Summary;
 
@@ -65,6 +69,34 @@ pub fn text(run: &RunRecord, format: Format, wanted: Option<&Subject>) -> Result
 /// It cannot be written.
 pub fn write(path: &Path, text: &str) -> Result<()> {
     save(path, text)
+}
+
+/// Writes all that `run` measured to `path` as Parquet, whole or not at all.
+///
+/// # Errors
+///
+/// It cannot be written, or the program was built without the feature `parquet`.
+#[cfg(feature = "parquet")]
+pub fn write_parquet(run: &RunRecord, path: &Path) -> Result<()> {
+    save(path, parquet::encode(run)?)
+}
+
+/// Says how to build a program that can.
+///
+/// # Errors
+///
+/// Always.
+#[cfg(not(feature = "parquet"))]
+pub fn write_parquet(_run: &RunRecord, path: &Path) -> Result<()> {
+    Err(BenchError::new(
+        "write Parquet",
+        path,
+        BenchErrorKind::Config(
+            "this aufs-bench was built without it; build one with \
+             `cargo build --release --package bench-harness --features parquet`"
+                .to_owned(),
+        ),
+    ))
 }
 
 /// Writes an interval log for each cell with numbers into `dir`, and returns their paths.
