@@ -6,6 +6,9 @@ target := absolute_path(env("CARGO_TARGET_DIR", "target"))
 export PREFIX := env("PREFIX", "/usr/local")
 export DESTDIR := env("DESTDIR", "")
 
+# Arguments reach programs as they were given, with blanks and globs.
+set positional-arguments
+
 # List the recipes.
 _default:
     @just --list --unsorted
@@ -16,7 +19,7 @@ build:
 
 # Format the code; `just fmt --check` only looks.
 fmt *args:
-    cargo fmt --all {{args}}
+    cargo fmt --all "$@"
 
 # Report every compiler and clippy warning as an error.
 lint:
@@ -29,13 +32,13 @@ arrows:
 # Run all tests; arguments go to cargo test. Reports are opened in Chromium where there is one, or REQUIRE names it.
 test *args:
     {{ if args == "" { "true" } else { "cargo build --package aufs-cli" } }}
-    AUFS_BIN="{{target}}/debug/aufs" cargo test --workspace --all-features --no-fail-fast {{args}}
+    AUFS_BIN="{{target}}/debug/aufs" cargo test --workspace --all-features --no-fail-fast "$@"
 
 # Replay what kernel aufs did, on plain directories and through the mount in each data mode; say how many scenarios pass.
 golden *args:
     cargo build --package aufs-cli
-    cargo test --quiet --package aufs-union --test golden -- --quiet {{args}}
-    cargo test --quiet --package aufs-cli --test golden_fuse -- --quiet {{args}}
+    cargo test --quiet --package aufs-union --test golden -- --quiet "$@"
+    cargo test --quiet --package aufs-cli --test golden_fuse -- --quiet "$@"
 
 # Compare the union with a plain directory: CASES random histories of 40 calls, then as many with four threads; on ext4, since tmpfs has its own times.
 model cases="10000" *args:
@@ -43,7 +46,7 @@ model cases="10000" *args:
 
 # Run pjdfstest and fsx on our mount in each data mode, beside ext4 and overlayfs, as root and in a user namespace.
 suites *args: _suites build
-    "{{target}}/release/suites" --aufs "{{target}}/release/aufs" --bin "{{target}}/tools/bin" {{args}}
+    "{{target}}/release/suites" --aufs "{{target}}/release/aufs" --bin "{{target}}/tools/bin" "$@"
 
 # Let several processes work on a mount and on a plain copy of it, SECONDS in each data mode; a failure prints the SEED to give.
 stress seconds="60" seed="":
@@ -65,11 +68,11 @@ demo: build
 
 # Import a Debian root as a layer, install PACKAGE in a container, check its diff against find, commit; needs root and a mirror.
 debian package="jq" *args: build
-    @tools/debian.sh "{{target}}/release/aufs" "{{package}}" {{args}}
+    @tools/debian.sh "{{target}}/release/aufs" "$@"
 
 # Measure what the storage driver costs beside peers: start, density, apply, load (all unless named); needs root and some GB.
 figures *args: build
-    "{{target}}/release/figures" --aufs "{{target}}/release/aufs" {{args}}
+    "{{target}}/release/figures" --aufs "{{target}}/release/aufs" "$@"
 
 # Let each of four errors happen at each system call of the server, and its death; `just test` takes one in some. ONLY is a part of an operation's name.
 faults only="":
@@ -83,7 +86,7 @@ _suites:
 
 # Run the tests that mount once more with requests travelling by io_uring; turns the host's switch for it and back.
 test-uring *args:
-    AUFS_FAULTS=few AUFS_BIN="{{target}}/debug/aufs" tools/with_uring.sh cargo test --workspace --all-features --no-fail-fast {{ if args == "" { uring_tests } else { args } }}
+    AUFS_FAULTS=few AUFS_BIN="{{target}}/debug/aufs" tools/with_uring.sh cargo test --workspace --all-features --no-fail-fast {{ if args == "" { uring_tests } else { '"$@"' } }}
 
 # Build the API documentation; a broken link is an error.
 docs:
@@ -92,11 +95,11 @@ docs:
 # Measure a matrix (a name or a file) and print the path of report.html last.
 bench matrix="default" *args: build
     @{{ if matrix =~ "^(peers|full)$" { just_executable() + " peers" } else { "true" } }}
-    AUFS_BIN="{{target}}/release/aufs" "{{target}}/release/aufs-bench" run --matrix "{{matrix}}" {{args}}
+    AUFS_BIN="{{target}}/release/aufs" "{{target}}/release/aufs-bench" run --matrix "$@"
 
 # Tell whether this tree's FUSE server is slower than that of BASE (without it, where HEAD left main); exits 0 pass, 1 slower, 3 undecided.
 gate base="" *args:
-    @tools/gate.sh "{{target}}" "{{base}}" {{args}}
+    @tools/gate.sh "{{target}}" "$@"
 
 # Install fuse-overlayfs 2 from crates.io where `bench peers` finds it; run as a program only, for it is GPL.
 peers:
@@ -108,31 +111,31 @@ profile size="4K" count="500" dir="": build
 
 # Say what the bench itself costs: its null operation, and its reference operation beside the same loop in C.
 overhead *args: build
-    tools/overhead.sh "{{target}}/release/aufs-bench" {{args}}
+    tools/overhead.sh "{{target}}/release/aufs-bench" "$@"
 
 # Test the gate where the answer is known: mathematics, simulated noise, a recorded trace, gates broken on purpose.
 gate-selftest *args: build
-    "{{target}}/release/aufs-bench" gate selftest {{args}}
+    "{{target}}/release/aufs-bench" gate selftest "$@"
 
 # Measure the union without a mount, with criterion: resolve, name classification, merged readdir, lookups by depth.
 bench-micro *args:
-    cargo bench --package aufs-union {{args}}
+    cargo bench --package aufs-union "$@"
 
 # Draw the report of a run again from its samples.
 report run *args: build
-    "{{target}}/release/aufs-bench" report "{{run}}" {{args}}
+    "{{target}}/release/aufs-bench" report "$@"
 
 # Copy a run to reports/, with hostname and absolute paths replaced by labels.
 keep run *args: build
-    "{{target}}/release/aufs-bench" keep "{{run}}" {{args}}
+    "{{target}}/release/aufs-bench" keep "$@"
 
 # Use a Debian root as a lower branch as people would, and check that no byte of it changed; needs root.
 real-tree root *args: build
-    AUFS="{{target}}/release/aufs" tools/real_tree.sh "{{root}}" {{args}}
+    AUFS="{{target}}/release/aufs" tools/real_tree.sh "$@"
 
 # Say what would mount AUFS branches on this machine, and why.
 detect *args: build
-    "{{target}}/release/aufs" detect {{args}}
+    "{{target}}/release/aufs" detect "$@"
 
 # Install aufs, aufs-bench and the mount helper links under PREFIX (default /usr/local).
 install: build

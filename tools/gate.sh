@@ -1,35 +1,59 @@
 #!/bin/sh
 # Gates this tree against an older revision of it: builds the `aufs` command of both, and asks aufs-bench whether head
 # is slower. The exit code is that of `aufs-bench gate` (0 pass, 1 slower, 3 inconclusive, …); 2 where there is no such
-# revision, and 4 where one of them does not build.
+# revision, 4 where one of them does not build, and 5 where something else goes wrong before the measurement.
 #
 # Without BASE, or with an empty one, base is where HEAD left the main branch; where HEAD is no branch of its own it is
 # the last commit, or, with nothing changed since, the one before.
 #
-# usage: tools/gate.sh TARGET_DIR [BASE [ARGUMENT of aufs-bench gate]…]
+# usage: tools/gate.sh TARGET_DIR [BASE] [ARGUMENT of aufs-bench gate]…
 set -eu
 
 target=$1
-base=${2:-}
-shift "$(($# < 2 ? $# : 2))"
+shift
+case ${1:-} in
+    -*) base='' ;; # An argument already.
+    *)
+        base=${1:-}
+        [ $# -eq 0 ] || shift
+        ;;
+esac
 cd "$(dirname "$0")/.."
 own="$target/gate"
 tree="$own/worktree"
 
 say() { printf 'gate: %s\n' "$*" >&2; }
 
+# 1 means a regression, and nothing that happens here is one.
+finish() {
+    code=$?
+    trap - EXIT
+    [ -z "$building" ] || remove_tree || say "$tree stays behind"
+    case $code in
+        2 | 4 | 130) exit "$code" ;;
+    esac
+    say "failed before the measurement (exit $code)"
+    exit 5
+}
+building=''
+trap finish EXIT
+trap 'exit 130' INT TERM HUP
+
 commit_of() { git rev-parse --verify --quiet "$1^{commit}"; }
 
-# Prints the ref of the main branch: the one that a merge request goes to, that of the remote, or our own.
+# Prints the ref of the main branch: the one that a merge request goes to, else that of the remote, else our own.
 main_branch() {
-    for ref in "${GITHUB_BASE_REF:+origin/$GITHUB_BASE_REF}" \
-        "${CI_MERGE_REQUEST_TARGET_BRANCH_NAME:+origin/$CI_MERGE_REQUEST_TARGET_BRANCH_NAME}" \
-        origin/HEAD origin/main main; do
-        if [ -n "$ref" ] && commit_of "$ref" >/dev/null; then
+    refs='origin/HEAD origin/main main'
+    [ -z "${CI_MERGE_REQUEST_TARGET_BRANCH_NAME:-}" ] || refs="origin/$CI_MERGE_REQUEST_TARGET_BRANCH_NAME"
+    [ -z "${GITHUB_BASE_REF:-}" ] || refs="origin/$GITHUB_BASE_REF"
+    for ref in $refs; do
+        if commit_of "$ref" >/dev/null; then
             echo "$ref"
             return
         fi
     done
+    say "none of $refs is here; remedy: git fetch, or give a base"
+    return 1
 }
 
 # Sets $commit and $why.
@@ -39,12 +63,14 @@ choose_base() {
         commit=$(commit_of "$base") || { say "no revision $base here"; exit 2; }
         return
     fi
-    main=$(main_branch)
-    if [ -n "$main" ]; then
-        commit=$(git merge-base HEAD "$main" || true)
-        why="where HEAD left $main"
-        [ -z "$commit" ] || [ "$commit" = "$(commit_of HEAD)" ] || return 0
+    main=$(main_branch) || exit 2
+    if ! commit=$(git merge-base HEAD "$main"); then
+        # Another commit would be another question, and would let pass what came before it.
+        say "where HEAD left $main is not here (a shallow clone?); remedy: git fetch --unshallow, or give a base"
+        exit 2
     fi
+    why="where HEAD left $main"
+    [ "$commit" = "$(commit_of HEAD)" ] || return 0
     if [ -n "$(git status --porcelain --untracked-files=no)" ]; then
         commit=$(commit_of HEAD)
         why='the last commit, for there are changes since'
@@ -67,8 +93,7 @@ remove_tree() {
 # built with the features of the whole workspace: a library built otherwise would be measured with it.
 build_base() {
     remove_tree # One that a killed run has left.
-    trap remove_tree EXIT
-    trap 'exit 130' INT TERM HUP
+    building=yes
     git worktree add --quiet --detach "$tree" "$commit"
     (cd "$tree" && CARGO_TARGET_DIR="$own/target" cargo build --release --workspace --bin aufs) ||
         { say 'base does not build'; exit 4; }
@@ -76,7 +101,7 @@ build_base() {
     cp "$own/target/release/aufs" "$program.draft"
     mv "$program.draft" "$program"
     remove_tree
-    trap - EXIT INT TERM HUP
+    building=''
 }
 
 choose_base
@@ -86,8 +111,10 @@ mkdir -p "$own"
 exec 9>"$own/lock"
 flock --nonblock 9 || { say 'another gate is under way here; waiting'; flock 9; }
 
-# Binaries are kept by commit and compiler, so that a base is built once.
-program="$own/base/$commit-$(rustc -vV | cksum | cut -d' ' -f1)/aufs"
+# Binaries are kept by commit, compiler and what changes its output, so that a base is built once.
+flags=$(env | grep -E '^(RUSTFLAGS|CARGO_ENCODED_RUSTFLAGS|CARGO_PROFILE_[A-Z_]*|CARGO_BUILD_[A-Z_]*)=' | sort || true)
+key=$({ rustc -vV; echo "workspace: $flags"; } | cksum | cut -d' ' -f1)
+program="$own/base/$commit-$key/aufs"
 [ -x "$program" ] || build_base
 cargo build --release --workspace || { say 'head does not build'; exit 4; }
 exec "$target/release/aufs-bench" gate \

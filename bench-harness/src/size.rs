@@ -19,11 +19,14 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     count.checked_mul(1 << shift).ok_or_else(expected)
 }
 
+/// Longest time that is taken; clocks and sums of times overflow far above it.
+const SECONDS_MAX: f64 = 1e9;
+
 /// Reads `90s`, `5m`, `1h` or a plain number of seconds; the result is in seconds.
 ///
 /// # Errors
 ///
-/// The text is none of these, or not above zero.
+/// The text is none of these, not above zero, or absurdly long.
 pub fn parse_seconds(text: &str) -> Result<f64, String> {
     let expected = || format!("{text:?} is not a duration; expected a number with s, m or h, such as \"5m\"");
     let (digits, factor) = match text.as_bytes().last() {
@@ -34,7 +37,11 @@ pub fn parse_seconds(text: &str) -> Result<f64, String> {
     };
     let count: f64 = digits.parse().map_err(|_| expected())?;
     let seconds = count * factor;
-    if seconds.is_finite() && 0.0 < seconds { Ok(seconds) } else { Err(expected()) }
+    match seconds {
+        _ if SECONDS_MAX < seconds => Err(format!("{text:?} is longer than thirty years")),
+        _ if seconds.is_finite() && 0.0 < seconds => Ok(seconds),
+        _ => Err(expected()),
+    }
 }
 
 /// Reads `2.5%` or `0.025`; the result is a share of one.
@@ -124,6 +131,9 @@ mod tests {
             ("-3s", None),
             ("inf", None),
             ("soon", None),
+            ("1e9s", Some(1e9)),
+            ("1e19s", None),
+            ("1e300h", None),
         ] {
             assert_eq!(parse_seconds(text).ok(), expected, "{text}");
         }

@@ -20,6 +20,8 @@ fn each_mistake_has_its_line_and_its_code() {
         (&["run", "--driver", "overlay"], 2, "did you mean \"overlayfs\"?"),
         (&["run", "--matrix", "quick", "--driver", "reflink"], 2, "matrix quick does not have it"),
         (&["run", "--budget", "soon"], 2, "\"soon\" is not a duration"),
+        (&["run", "--budget", "1e20"], 2, "\"1e20\" is longer than thirty years"),
+        (&["run", "--mount-timeout", "1e19s"], 2, "longer than thirty years"),
         (&["run", "--resume"], 2, "--out"),
         (&["report", "nowhere"], 1, "nowhere/samples.jsonl"),
         (&["keep", "nowhere"], 1, "nowhere/samples.jsonl"),
@@ -50,6 +52,8 @@ fn each_mistake_has_its_line_and_its_code() {
         (&["run", "--matrix", "quick", "--out", "wrong.toml/out"], 2, "give another --out"),
         (&["run", "--matrix", "quick", "--out", "/proc/out"], 2, "give another --out"),
         (&["schema", "sample"], 2, "samples"),
+        (&["gate", "selftest", "--pairs", "16"], 2, "--live"),
+        (&["gate", "selftest", "--quick", "--matrix", "mine.toml"], 2, "--live"),
         (&["gate", "selftest", "--replay", "none.csv"], 5, "none.csv"),
         (
             &["gate", "selftest", "--replay", "trace.csv"],

@@ -161,6 +161,10 @@ fn the_base_is_chosen_as_documented() {
     assert_eq!(base, "two", "on a branch: where it left main");
     assert!(said.contains("where HEAD left main"), "{said}");
     assert_eq!(base_of(&["topic~1"]).0, "three", "as asked for");
+    base_of(&["--cell", "*", "--label", "a b; exit 1"]);
+    let (base, arguments) = clone.base();
+    assert_eq!(base, "two", "an argument is no base");
+    assert!(arguments.ends_with("--cell\n*\n--label\na b; exit 1\n"), "as they were given: {arguments}");
 }
 
 #[test]
@@ -176,4 +180,33 @@ fn what_cannot_be_built_or_found_is_no_regression() {
     let broken = clone.gate(1, &[]);
     assert_eq!(broken.status.code(), Some(4), "{}", String::from_utf8_lossy(&broken.stderr));
     assert!(String::from_utf8_lossy(&broken.stderr).contains("base does not build"));
+    // A directory that cannot be made: what fails otherwise is not 1 either.
+    fs::remove_dir_all(clone.repo().join("target")).unwrap();
+    fs::write(clone.repo().join("target"), "").unwrap();
+    let full = clone.gate(1, &["main~1"]);
+    assert_eq!(full.status.code(), Some(5), "{}", String::from_utf8_lossy(&full.stderr));
+}
+
+#[test]
+fn where_head_left_main_is_not_guessed() {
+    let clone = Clone::new();
+    clone.git(&["checkout", "--quiet", "-b", "topic"]);
+    for version in ["three", "four"] {
+        clone.commit(version);
+    }
+    // As CI names the branch that the change goes to, which a clone of one branch does not have.
+    let mut command = clone.command("tools/gate.sh");
+    let output = command.arg("target").env("GITHUB_BASE_REF", "main").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("none of origin/main is here"), "{said}");
+    // Histories without a common commit, as in a shallow clone.
+    clone.git(&["branch", "--quiet", "--move", "main", "before"]);
+    clone.git(&["checkout", "--quiet", "--orphan", "main"]);
+    clone.commit("other");
+    clone.git(&["checkout", "--quiet", "topic"]);
+    let output = clone.gate(0, &[]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("where HEAD left main is not here"), "{said}");
 }

@@ -88,6 +88,15 @@ fn mistakes_have_their_line_and_never_the_code_of_a_regression() {
         // Hosts that give no namespaces refuse even before an arm is looked at.
         assert!(text.contains(expected) || (code == 4 && text.contains("unshare")), "{head}: {text}");
     }
+    // A driver that is described is known before cells are chosen.
+    let mine = "[[command]]\nname = \"mine\"\nmount = [\"true\", \"{lowers}\", \"{target}\"]\n";
+    fs::write(place.path("d.toml"), mine).unwrap();
+    for (file, expected) in [("d.toml", "cell \"none\""), ("none.toml", "none.toml")] {
+        let mut command = place.gate("driver=mine", "driver=mine", &["--cell", "none", "--drivers", file]);
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+        assert!(said(&output).contains(expected), "{}", said(&output));
+    }
     assert_eq!(place.any_gate(&["report", "nowhere"]).output().unwrap().status.code(), Some(5));
     assert_eq!(place.any_gate(&[]).output().unwrap().status.code(), Some(2));
 }
@@ -134,6 +143,11 @@ fn root_a_slow_down_fails_and_its_reverse_passes() {
     let tampered = place.any_gate(&["report", "out"]).output().unwrap();
     assert_eq!(tampered.status.code(), Some(5), "{}", said(&tampered));
     assert!(said(&tampered).contains("does not follow from the pairs"), "{}", said(&tampered));
+    let passed = pairs.replace("\"ending\":\"fail\"", "\"ending\":\"pass\"");
+    fs::write(place.path("out/pairs.jsonl"), passed).unwrap();
+    let tampered = place.any_gate(&["report", "out"]).output().unwrap();
+    assert_eq!(tampered.status.code(), Some(5), "{}", said(&tampered));
+    assert!(said(&tampered).contains("its end does not follow"), "{}", said(&tampered));
 
     fs::remove_dir_all(place.path("out")).unwrap();
     let output = place.gate(slow, fast, &["--cell", "copy-up-*", "--json"]).output().unwrap();

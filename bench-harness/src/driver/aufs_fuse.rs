@@ -95,7 +95,8 @@ impl Driver for AufsFuse {
         if let Some((_, mount_options)) = SETS.iter().find(|it| it.0 == options) {
             command.arg("-o").arg(mount_options);
         }
-        command.arg(&branch.target);
+        // Where the kernel has aufs, `data=auto` would mean that.
+        command.args(["--mounter", "fuse"]).arg(&branch.target);
         server::run(command, &branch.home)?;
         Ok(View::aufs(branch, aufs))
     }

@@ -17,7 +17,7 @@ mod plain;
 mod reflink;
 mod server;
 mod unionfs_fuse;
-mod version;
+pub mod version;
 mod vfs;
 mod view;
 mod volume;
@@ -173,21 +173,7 @@ fn all() -> impl Iterator<Item = &'static dyn Driver> {
 /// What the driver lacks, or what the trial mount reported.
 pub fn probe(driver: &dyn Driver, options: &str, dir: &Path) -> Result<(), String> {
     driver.needs(options)?;
-    probe_with(driver, options, None, dir)
-}
-
-/// As [`probe`], with mounts served by `program`, and without asking what the driver needs besides.
-///
-/// # Errors
-///
-/// What the trial mount reported.
-pub fn probe_with(
-    driver: &dyn Driver,
-    options: &str,
-    program: Option<&Path>,
-    dir: &Path,
-) -> Result<(), String> {
-    trial(driver, options, program, dir).map_err(|error| match error.kind {
+    trial(driver, options, None, dir).map_err(|error| match error.kind {
         // A plain refusal says all; the place of the trial would only confuse.
         BenchErrorKind::Refused(reason) => reason,
         _ => error.line(),
@@ -195,7 +181,13 @@ pub fn probe_with(
 }
 
 /// Mounts two layers, reads from the lower one through the mount, writes to it, unmounts.
-fn trial(driver: &dyn Driver, options: &str, program: Option<&Path>, dir: &Path) -> Result<()> {
+///
+/// `program` serves it, instead of the driver's own.
+///
+/// # Errors
+///
+/// What the mount reported, or `TimedOut`.
+pub fn trial(driver: &dyn Driver, options: &str, program: Option<&Path>, dir: &Path) -> Result<()> {
     let scratch = tempfile::Builder::new().prefix("t").tempdir_in(dir).at("create trial in", dir)?;
     let key = TreeKey { n_layers: 2, content: TreeContent::Files };
     let stack = LayerStack::build(&scratch.path().join("l"), key, Default::default(), &Pattern::default())?;

@@ -4,13 +4,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::cell::Subject;
-use crate::driver::{self, Driver};
+use crate::driver::{self, Driver, version};
 use crate::error::{At as _, BenchError, BenchErrorKind, Result};
 use crate::suggest;
 
@@ -122,7 +121,7 @@ impl ProgramFacts {
     fn read(path: &Path) -> Result<Self> {
         let digest = Sha256::digest(fs::read(path).at("read", path)?);
         let sha256 = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { path: path.to_owned(), version: version_of(path), sha256 })
+        Ok(Self { path: path.to_owned(), version: version::of_program(path, "aufs"), sha256 })
     }
 }
 
@@ -149,12 +148,6 @@ fn executable(path: &Path) -> Result<PathBuf, String> {
         Ok(()) => Err(says("is not a file".to_owned())),
         Err(errno) => Err(says(errno.desc().to_owned())),
     }
-}
-
-fn version_of(path: &Path) -> Option<String> {
-    let output = Command::new(path).arg("--version").stdin(Stdio::null()).output().ok()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    text.lines().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
 }
 
 #[cfg(test)]

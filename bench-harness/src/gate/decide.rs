@@ -61,11 +61,9 @@ impl Default for Rules {
 }
 
 impl Rules {
-    /// The default with one more look at 320 blocks, for noisy machines; quiet ones never come that far.
-    pub fn long() -> Self {
-        let look = |(blocks, alpha)| Look { blocks, alpha };
-        let looks = [(20, 0.001), (40, 0.001), (80, 0.002), (160, 0.003), (320, 0.003)].map(look).to_vec();
-        Self { looks, ..Self::default() }
+    /// The rules by which cells that were judged slower are measured once more: slower at all, in 40 fresh blocks.
+    pub fn confirming(&self) -> Self {
+        Self { margin: 0.0, looks: vec![Look { blocks: 40, alpha: 0.01 }], ..self.clone() }
     }
 
     /// Probability of clearing a cell wrongly that each look may spend.
@@ -302,6 +300,12 @@ impl Decider {
     /// What is known of each cell, in the order of cells.
     pub fn judgements(&self) -> &[Judgement] {
         &self.judgements
+    }
+
+    /// The cells that were judged slower.
+    pub fn slower(&self) -> Vec<usize> {
+        let slower = self.judgements.iter().filter(|it| it.state == CellState::Slower);
+        slower.map(|it| it.cell).collect()
     }
 
     /// The end, or none: measure another block.

@@ -117,7 +117,8 @@ fn rules_that_cannot_decide_are_refused() {
         assert!(refused.contains(expected), "{expected}: {refused}");
         assert_eq!(Decider::new(rules, n_cells).unwrap_err(), refused);
     }
-    for (rules, n_cells) in [(Rules::default(), 2000), (Rules::long(), 1000)] {
+    let shipped = crate::matrix::Matrix::load("gate").unwrap().gate.unwrap().rules();
+    for (rules, n_cells) in [(Rules::default(), 2000), (shipped, 1000)] {
         let spent: f64 = rules.looks.iter().map(|it| it.alpha).sum();
         assert!((spent - 0.01).abs() < 1e-12, "one false alarm in a hundred");
         assert_eq!(rules.check(n_cells), Ok(()), "2⁻²⁰ is small enough for these");

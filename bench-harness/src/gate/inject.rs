@@ -8,6 +8,9 @@ use glob::Pattern;
 use super::settings::{parse_percent, percent};
 use crate::host::elapsed_ns;
 
+/// Most that head is slowed down by: far more than any gate needs, and no sample becomes endless.
+const SHARE_MAX: f64 = 100.0;
+
 /// How much longer head takes, and in which cells.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Inject {
@@ -20,11 +23,15 @@ impl Inject {
     ///
     /// # Errors
     ///
-    /// The share is not a percentage above zero, or the glob is damaged.
+    /// The share is not a percentage above zero and up to 10 000 %, or the glob is damaged.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (share, cells) = text.split_once('@').unwrap_or((text, "*"));
         let cells = Pattern::new(cells).map_err(|error| format!("{cells:?} is no glob: {}", error.msg))?;
-        Ok(Self { share: parse_percent(share)?, cells })
+        let share = parse_percent(share)?;
+        if SHARE_MAX < share {
+            return Err(format!("{text:?} is more than {}", percent(SHARE_MAX)));
+        }
+        Ok(Self { share, cells })
     }
 
     /// Whether the cell called `name` gets it.
@@ -65,7 +72,7 @@ mod tests {
             assert!(inject.hits(hit) && !missed.is_some_and(|it| inject.hits(it)), "{text}");
             assert_eq!(Inject::parse(&inject.to_string()).unwrap(), inject);
         }
-        for text in ["", "ten", "0%", "-3%", "10%@[", "inf%"] {
+        for text in ["", "ten", "0%", "-3%", "10%@[", "inf%", "1e30%"] {
             assert!(Inject::parse(text).is_err(), "{text}");
         }
     }

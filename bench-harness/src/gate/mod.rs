@@ -16,6 +16,7 @@ pub mod decide;
 pub mod inject;
 pub mod interleave;
 pub mod live;
+mod recheck;
 pub mod record;
 pub mod report;
 pub mod selftest;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::arm::ArmFacts;
-use super::decide::{CellState, Decider, Judgement, Rules, block_value};
+use super::decide::{CellState, Judgement, Rules};
 use super::interleave::Arm;
 use crate::cell::Params;
 use crate::error::{At as _, BenchError, BenchErrorKind, Result};
@@ -208,7 +208,7 @@ impl CellLook {
     }
 
     /// Whether both say the same; numbers may differ by what is lost on the way through JSON.
-    fn agrees(&self, other: &Self) -> bool {
+    pub fn agrees(&self, other: &Self) -> bool {
         let what = |it: &Self| (it.cell, it.n_blocks, it.state);
         let numbers = |it: &Self| [it.ratio, it.low, it.high, Some(it.p_slower), Some(it.p_faster)];
         let close = |(a, b): (Option<f64>, Option<f64>)| match (a, b) {
@@ -334,38 +334,5 @@ impl GateRecord {
     pub fn latest(&self) -> BTreeMap<usize, CellLook> {
         let looks = self.looks.iter().filter(|it| it.0 == Stage::Gate);
         looks.flat_map(|it| &it.1).map(|it| (it.cell, *it)).collect()
-    }
-
-    /// Judges the pairs again, and compares with what was judged while they were measured.
-    ///
-    /// # Errors
-    ///
-    /// `Journal`: a look differs, or the rules cannot be used.
-    pub fn recheck(&self) -> Result<()> {
-        let wrong = |what: String| BenchError::new("recheck", FILE_NAME, BenchErrorKind::Journal(what));
-        let n_cells = self.header.cells.len();
-        let mut decider = Decider::new(self.header.rules.clone(), n_cells).map_err(&wrong)?;
-        let mut pairs: BTreeMap<(u32, usize), Vec<(u64, u64)>> = BTreeMap::new();
-        for it in &self.pairs {
-            pairs.entry((it.block, it.cell)).or_default().push((it.base_ns, it.head_ns));
-        }
-        let mut looks = self.looks.iter().filter(|it| it.0 == Stage::Gate);
-        for (block, _, _) in self.blocks.iter().filter(|it| it.1 == Stage::Gate) {
-            let own = pairs.range((*block, 0)..=(*block, usize::MAX));
-            let values = own.filter_map(|((_, cell), pairs)| Some((*cell, block_value(pairs)?))).collect();
-            decider.push_block(&values);
-            if !decider.look_due() {
-                continue;
-            }
-            decider.look();
-            let again: Vec<CellLook> = decider.judgements().iter().map(CellLook::of).collect();
-            let Some((_, recorded)) = looks.next() else { continue };
-            if !again.iter().zip(recorded).all(|(again, it)| again.agrees(it))
-                || again.len() != recorded.len()
-            {
-                return Err(wrong(format!("the look after block {block} does not follow from the pairs")));
-            }
-        }
-        Ok(())
     }
 }

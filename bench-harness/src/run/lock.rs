@@ -27,8 +27,8 @@ impl Lock {
         match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Self { _dir: dir }),
             Err(Errno::WOULDBLOCK) => {
-                let reason = "another aufs-bench measures there; wait for it, give another --backing, or \
-                              --allow-concurrent and noisier numbers";
+                let reason = "another aufs-bench measures there; wait for it, or give another --backing (`run` also takes \
+                              --allow-concurrent, for noisier numbers)";
                 Err(BenchError::new("lock", backing, BenchErrorKind::Refused(reason.to_owned())))
             }
             Err(errno) => Err(errno).at("lock", backing),

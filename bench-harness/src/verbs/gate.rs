@@ -11,11 +11,13 @@ use glob::Pattern;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::limits::LimitArgs;
+use super::matrix::register;
 use super::run::{default_out, parse_budget, seed_from_clock};
 use super::selftest::{SelftestArgs, selftest};
 use super::signals;
 use super::{outln, print_text};
 use crate::cell::Params;
+use crate::driver::command;
 use crate::error::{At as _, BenchError, BenchErrorKind, Exit, Result};
 use crate::gate::arm::ArmSpec;
 use crate::gate::decide::{CellState, Look};
@@ -64,12 +66,12 @@ pub struct GateReportArgs {
 #[derive(Debug, Args)]
 pub struct LiveArgs {
     /// What head is compared with: `driver=NAME[,options=SET][,bin=PATH]`.
-    #[arg(long, value_name = "ARM", required = true, value_parser = ArmSpec::parse)]
-    pub base: Option<ArmSpec>,
+    #[arg(long, value_name = "ARM", required = true)]
+    pub base: Option<String>,
 
     /// What is judged, in the same form.
-    #[arg(long, value_name = "ARM", required = true, value_parser = ArmSpec::parse)]
-    pub head: Option<ArmSpec>,
+    #[arg(long, value_name = "ARM", required = true)]
+    pub head: Option<String>,
 
     /// Where, and by which rules.
     #[command(flatten)]
@@ -110,6 +112,10 @@ pub struct HowArgs {
     /// A matrix that comes with the program, or the path of a .toml file; its drivers do not matter.
     #[arg(long, value_name = "NAME|FILE", default_value = "gate")]
     pub matrix: String,
+
+    /// A file that describes more drivers, as docs/ADD_A_DRIVER.md says; arms may be of these.
+    #[arg(long = "drivers", value_name = "FILE")]
+    pub described: Option<PathBuf>,
 
     /// Only cells of this name, which may have * and ?; may be given several times.
     #[arg(long = "cell", value_name = "GLOB", value_parser = parse_glob)]
@@ -178,7 +184,7 @@ fn not_a_regression(error: BenchError) -> BenchError {
 
 fn gate_live(args: &LiveArgs) -> Result<Exit> {
     let out = args.out.clone().unwrap_or_else(|| default_out("gate-"));
-    let (Some(base), Some(head)) = (args.base.clone(), args.head.clone()) else {
+    let (Some(base), Some(head)) = (&args.base, &args.head) else {
         return Err(config("arms", "needs --base and --head"));
     };
     let plan = Plan {
@@ -210,9 +216,14 @@ fn gate_live(args: &LiveArgs) -> Result<Exit> {
 ///
 /// # Errors
 ///
-/// A wrong matrix, or a glob without a cell.
-pub fn plan(how: &HowArgs, base: ArmSpec, head: ArmSpec) -> Result<Plan> {
-    let matrix = load(&how.matrix)?;
+/// A wrong matrix or arm, or a glob without a cell.
+pub fn plan(how: &HowArgs, base: &str, head: &str) -> Result<Plan> {
+    let described = how.described.as_deref().map_or(Ok(Vec::new()), command::load);
+    register(&described.map_err(not_found)?)?;
+    let matrix = Matrix::load(&how.matrix).map_err(not_found)?;
+    register(&matrix.command)?;
+    let arm = |of: &str, text: &str| ArmSpec::parse(text).map_err(|what| config(of, &what));
+    let (base, head) = (arm("--base", base)?, arm("--head", head)?);
     let given = Settings {
         margin: how.margin,
         limit: how.limit,
@@ -233,12 +244,12 @@ pub fn plan(how: &HowArgs, base: ArmSpec, head: ArmSpec) -> Result<Plan> {
     })
 }
 
-/// A matrix that cannot be read is a wrong command line here, since 1 means a regression.
-fn load(matrix: &str) -> Result<Matrix> {
-    Matrix::load(matrix).map_err(|error| match error.kind {
+/// A file that cannot be read is a wrong command line here, since 1 means a regression.
+fn not_found(error: BenchError) -> BenchError {
+    match error.kind {
         BenchErrorKind::Io(io) => BenchError { kind: BenchErrorKind::Config(io.to_string()), ..error },
         _ => error,
-    })
+    }
 }
 
 /// The cells of `matrix` whose names match any of `globs`; all without one.

@@ -17,6 +17,7 @@ use crate::run::bench::Bench;
 use crate::run::block::{Blocks, Number, Standing};
 use crate::run::interrupt::Interrupt;
 use crate::run::journal::{Header, Journal, Record, RunRecord};
+use crate::run::lock::Lock;
 use crate::run::progress::Progress;
 use crate::size::human_ns;
 use crate::stats::order::{Interval, median, median_interval, sorted};
@@ -59,6 +60,7 @@ struct Measured {
 ///
 /// The program cannot be run or prints something else, or a sample of the harness fails.
 pub fn overhead(args: &OverheadArgs) -> Result<Exit> {
+    let _lock = Lock::take(&args.backing)?;
     let measured = measure(args, &Interrupt::install()?)?;
     let n = u64::from(args.blocks) * u64::from(args.samples);
     let latency = |model: &str| {

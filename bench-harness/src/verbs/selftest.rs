@@ -12,8 +12,9 @@ use crate::gate::selftest::{Check, Part, Report, SelftestOptions, run};
 
 /// Arguments of `gate selftest`.
 ///
-/// Exit codes: 0 every check holds, 1 one does not, 2 a trace that is none.
+/// Exit codes: 0 every check holds, 1 one does not, 2 a trace that is none, 5 one that cannot be read.
 #[derive(Debug, Args)]
+#[command(mut_args(|it| if OF_TRIALS.contains(&it.get_id().as_str()) { it.requires("live") } else { it }))]
 pub struct SelftestArgs {
     /// 200 gates of each kind instead of 1000, judged with what chance allows.
     #[arg(long, conflicts_with = "live")]
@@ -37,6 +38,24 @@ pub struct SelftestArgs {
     #[command(flatten)]
     pub trials: TrialArgs,
 }
+
+/// Options that say nothing without live trials; the checks have rules and cells of their own.
+const OF_TRIALS: &[&str] = &[
+    "base",
+    "inject",
+    "tally",
+    "matrix",
+    "described",
+    "cells",
+    "backing",
+    "mount_timeout",
+    "sample_timeout",
+    "budget",
+    "margin",
+    "limit",
+    "pairs",
+    "looks",
+];
 
 /// Tests the gate, and prints a line for each check; with `--live`, does what [`trials::live`] does.
 ///

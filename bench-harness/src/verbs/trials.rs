@@ -9,7 +9,6 @@ use super::outln;
 use super::run::{default_out, seed_from_clock};
 use super::signals;
 use crate::error::{BenchError, BenchErrorKind, Exit, Result};
-use crate::gate::arm::ArmSpec;
 use crate::gate::inject::Inject;
 use crate::gate::record::Ending;
 use crate::gate::report::{self, OnInconclusive, Summary};
@@ -25,8 +24,8 @@ pub struct TrialArgs {
     pub live: Option<u32>,
 
     /// With --live: what is compared with itself; `driver=NAME[,options=SET][,bin=PATH]`.
-    #[arg(long, value_name = "ARM", default_value = "driver=aufs-fuse", value_parser = ArmSpec::parse)]
-    pub base: ArmSpec,
+    #[arg(long, value_name = "ARM", default_value = "driver=aufs-fuse")]
+    pub base: String,
 
     /// With --live: how much head is slowed down, and in which cells.
     #[arg(long, value_name = "SHARE@GLOB", default_value = "10%@copy-up-4K-8-fresh-tmpfs", value_parser = Inject::parse)]
@@ -60,7 +59,7 @@ pub fn live(args: &TrialArgs, count: u32) -> Result<Exit> {
         for inject in [None, Some(&args.inject)] {
             let kind = if inject.is_some() { "slowed-down" } else { "same" };
             eprintln!("trial {} of {count}, {kind}", number + 1);
-            let plan = plan(&args.how, args.base.clone(), args.base.clone())?;
+            let plan = plan(&args.how, &args.base, &args.base)?;
             let plan = crate::gate::live::Plan { seed: seed_from_clock(), inject: inject.cloned(), ..plan };
             let dir = out.join(format!("{}-{kind}", number + 1));
             let record = measure(&plan, &dir, &interrupt)?;

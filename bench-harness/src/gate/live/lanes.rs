@@ -140,12 +140,9 @@ impl<'a> Lanes<'a> {
         let imported = self.ground.import(arm, lane, place)?;
         let guard = self.ground.bench.watchdog.guard(&home, Limits::chosen().mount);
         let view = guard.end(checked::mount(spec.driver, &spec.options, &imported, &home))?;
-        if let (Some(wanted), Some(serving)) = (&spec.program, view.server_program()) {
-            // A script may start whatever it likes.
-            if serving != *wanted && !is_script(wanted)? {
-                let what = format!("{} serves it instead of {}", serving.display(), wanted.display());
-                return Err(BenchError::new("check mount", &view.root, BenchErrorKind::Incorrect(what)));
-            }
+        if let Some(wanted) = &spec.program {
+            check_server(wanted, view.server_program().as_deref())
+                .map_err(|kind| BenchError::new("check mount", &view.root, kind))?;
         }
         let root = openat(rustix::fs::CWD, &view.root, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
         Ok(Mounted { root: root.at("open", &view.root)?, view, imported, home })
@@ -197,8 +194,41 @@ impl Mounted {
     }
 }
 
-fn is_script(program: &Path) -> Result<bool> {
+/// Refuses a mount that another program than `wanted` serves, or one of which nobody says who does.
+fn check_server(wanted: &Path, serving: Option<&Path>) -> Result<(), BenchErrorKind> {
+    // A script may start whatever it likes.
+    if serving == Some(wanted) || is_script(wanted)? {
+        return Ok(());
+    }
+    let who = serving.map_or("no server that it names".to_owned(), |it| it.display().to_string());
+    Err(BenchErrorKind::Incorrect(format!("{who} serves it instead of {}", wanted.display())))
+}
+
+fn is_script(program: &Path) -> std::io::Result<bool> {
     let mut start = [0; 2];
-    let read = File::open(program).and_then(|mut it| it.read(&mut start)).at("read", program)?;
+    let read = File::open(program)?.read(&mut start)?;
     Ok(start[..read] == *b"#!")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_wanted_program_or_a_script_may_serve() {
+        let dir = tempfile::tempdir().unwrap();
+        let [binary, script] = ["binary", "script"].map(|it| dir.path().join(it));
+        std::fs::write(&binary, b"\x7fELF").unwrap();
+        std::fs::write(&script, "#!/bin/sh\n").unwrap();
+        let other = Path::new("/usr/bin/other");
+        for (wanted, serving, is_right) in [
+            (&binary, Some(binary.as_path()), true),
+            (&binary, Some(other), false),
+            (&binary, None, false),
+            (&script, Some(other), true),
+            (&script, None, true),
+        ] {
+            assert_eq!(check_server(wanted, serving).is_ok(), is_right, "{wanted:?} {serving:?}");
+        }
+    }
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::arm::ArmSpec;
 use super::coin::Coin;
-use super::decide::{CellState, Decider, Look, Rules, Verdict};
+use super::decide::{Decider, Rules, Verdict};
 use super::inject::Inject;
 use super::interleave;
 use super::record::{
@@ -85,9 +85,6 @@ pub enum Event<'a> {
 /// Takes events.
 pub type Tell<'a> = dyn FnMut(Event<'_>) + 'a;
 
-/// Blocks that confirm a slower cell, and the error probability of each cell; their margin is 0.
-const CONFIRM: Look = Look { blocks: 40, alpha: 0.01 };
-
 /// Gates `plan` into the directory `out`, which must not hold a gate.
 ///
 /// # Errors
@@ -134,15 +131,18 @@ fn judge(worker: &mut Worker<'_, '_>, mut decider: Decider, plan: &Plan) -> Resu
         Verdict::Fail if !plan.confirm => return Ok(Ending::Fail),
         Verdict::Fail => {}
     }
-    let slower: Vec<usize> =
-        decider.judgements().iter().filter(|it| it.state == CellState::Slower).map(|it| it.cell).collect();
-    let rules = Rules { margin: 0.0, looks: vec![CONFIRM], ..plan.rules.clone() };
+    let slower = decider.slower();
     let wrong = |what| BenchError::new("use rules", "--confirm", BenchErrorKind::Config(what));
-    let mut again = Decider::new(rules, slower.len()).map_err(wrong)?;
+    let mut again = Decider::new(plan.rules.confirming(), slower.len()).map_err(wrong)?;
     worker.confirm(slower, decider.n_blocks());
     // Another seed, since the same tosses would not be fresh ones.
-    let verdict = interleave::run(worker, &Coin::new(!plan.seed), &mut again)?;
-    Ok(if verdict == Verdict::Fail { Ending::Fail } else { Ending::Unconfirmed })
+    match interleave::run(worker, &Coin::new(!plan.seed), &mut again) {
+        // The level of the verdict needs no confirmation; what there is no time for takes nothing from it.
+        Err(Stop::Budget) => Ok(Ending::Fail),
+        Ok(Verdict::Fail) => Ok(Ending::Fail),
+        Ok(_) => Ok(Ending::Unconfirmed),
+        Err(stop) => Err(stop),
+    }
 }
 
 /// The cells that say something about both drivers; and the others, with the reason.
@@ -182,18 +182,25 @@ fn planned(arms: &[ArmSpec; 2], cells: &[GateCell], pairs: u32) -> Vec<PlannedCe
 }
 
 /// Tries each arm on each backing.
+///
+/// What hangs or is wrong is so here as in a block; what else fails cannot run on this host.
 fn probe(arms: &[ArmSpec; 2], bench: &Bench, interrupt: &Interrupt) -> Result<()> {
     for arm in arms {
         for backing in bench.backings.values() {
-            interrupt.check()?;
-            let tried = match &arm.program {
-                // It needs no other program of that name.
-                Some(program) => driver::probe_with(arm.driver, &arm.options, Some(program), &backing.dir),
-                None => driver::probe(arm.driver, &arm.options, &backing.dir),
-            };
-            tried.map_err(|what| {
+            let refused = |what: String| {
                 let what = format!("{what} (on {})", backing.facts.name);
                 BenchError::new("use arm", arm.subject().label(), BenchErrorKind::Refused(what))
+            };
+            interrupt.check()?;
+            if arm.program.is_none() {
+                arm.driver.needs(&arm.options).map_err(refused)?;
+            }
+            let tried = driver::trial(arm.driver, &arm.options, arm.program.as_deref(), &backing.dir);
+            interrupt.check()?;
+            tried.map_err(|error| match error.kind {
+                BenchErrorKind::TimedOut(_) | BenchErrorKind::Incorrect(_) => error,
+                BenchErrorKind::Refused(reason) => refused(reason),
+                _ => refused(error.line()),
             })?;
         }
     }

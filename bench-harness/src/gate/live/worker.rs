@@ -50,7 +50,7 @@ impl Stop {
     pub fn ending(self, interrupt: &Interrupt, file: &mut PairsFile) -> Ending {
         let (cell, block, error) = match self {
             Self::Budget => return Ending::Budget,
-            // A terminal's Ctrl-C reaches the programs that mount too: what failed then, failed of that.
+            // Whoever is stopped may be in the middle of a mount: what fails then, fails of that.
             Self::Failed { .. } if interrupt.check().is_err() => return Ending::Interrupted,
             Self::Failed { cell, block, error } => (cell, block, error),
         };

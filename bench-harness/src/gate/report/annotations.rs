@@ -11,6 +11,7 @@ pub fn annotations(summary: &Summary<'_>) -> Vec<String> {
         let (level, message) = match row.said {
             Said::Slower => ("error", format!("slower: {}", row.ratio_text())),
             Said::Error => ("error", row.error.unwrap_or("a sample failed").to_owned()),
+            Said::Unconfirmed => (undecided, format!("slower, but not confirmed: {}", row.ratio_text())),
             Said::Undecided => (undecided, format!("undecided: {}", row.ratio_text())),
             Said::Cleared | Said::Improved => continue,
         };

@@ -47,9 +47,9 @@ fn status_of(row: &Row<'_>) -> TestCaseStatus {
     match (row.said, row.error) {
         (Said::Error, error) => non_success(NonSuccessKind::Error, error.unwrap_or("a sample failed")),
         (Said::Slower, _) => non_success(NonSuccessKind::Failure, &format!("slower: {ratio}")),
-        (Said::Undecided, _) => {
+        (said @ (Said::Undecided | Said::Unconfirmed), _) => {
             let mut status = TestCaseStatus::skipped();
-            status.set_message(format!("undecided: {ratio}"));
+            status.set_message(format!("{}: {ratio}", said.word()));
             status
         }
         (Said::Cleared | Said::Improved, _) => TestCaseStatus::success(),

@@ -37,6 +37,8 @@ pub enum Said {
     Improved,
     /// Slower by more than the margin.
     Slower,
+    /// Slower by more than the margin, but not in the fresh blocks that were to confirm it.
+    Unconfirmed,
     /// Neither is shown.
     Undecided,
     /// A sample failed.
@@ -74,17 +76,19 @@ impl Said {
             Self::Cleared => "cleared",
             Self::Improved => "improved",
             Self::Slower => "SLOWER",
+            Self::Unconfirmed => "unconfirmed",
             Self::Undecided => "undecided",
             Self::Error => "ERROR",
         }
     }
 
-    /// What it is, as a word of its own.
-    fn of(state: Option<CellState>, failed: bool) -> Self {
+    /// What is said of a cell in `state`, in a gate of that ending.
+    fn of(state: Option<CellState>, failed: bool, ending: Option<Ending>) -> Self {
         match state {
             _ if failed => Self::Error,
             Some(CellState::Cleared) => Self::Cleared,
             Some(CellState::Improved) => Self::Improved,
+            Some(CellState::Slower) if ending == Some(Ending::Unconfirmed) => Self::Unconfirmed,
             Some(CellState::Slower) => Self::Slower,
             Some(CellState::Open) | None => Self::Undecided,
         }
@@ -117,7 +121,8 @@ impl<'a> Summary<'a> {
             record.errors.iter().rev().filter_map(|it| Some((it.0?, it.1.as_str()))).collect();
         let row = |(index, cell)| {
             let (look, error) = (looks.get(&index).copied(), errors.get(&index).copied());
-            Row { cell, look, said: Said::of(look.map(|it| it.state), error.is_some()), error }
+            let said = Said::of(look.map(|it| it.state), error.is_some(), record.ending);
+            Row { cell, look, said, error }
         };
         let rows = record.header.cells.iter().enumerate().map(row).collect();
         Self { record, rows, exit: exit_of(record, on_inconclusive) }
@@ -156,7 +161,7 @@ impl<'a> Summary<'a> {
                 format!("the budget ended {blocks}, before the next look: {}", named(Said::Undecided))
             }
             Some(Ending::Unconfirmed) => {
-                format!("slower {blocks}, but not in fresh ones: {}", named(Said::Slower))
+                format!("slower {blocks}, but not in fresh ones: {}", named(Said::Unconfirmed))
             }
             Some(Ending::Error) => {
                 let what = self.record.errors.last().map_or("a sample failed", |it| it.1.as_str());

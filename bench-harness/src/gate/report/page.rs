@@ -70,7 +70,7 @@ fn forest(summary: &Summary<'_>) -> Forest {
         let interval = look.low.zip(look.high).map(|(low, high)| Interval { low, high });
         let tone = match row.said {
             Said::Cleared | Said::Improved => Tone::Good,
-            Said::Undecided => Tone::Open,
+            Said::Undecided | Said::Unconfirmed => Tone::Open,
             Said::Slower | Said::Error => Tone::Bad,
         };
         let ratio = Ratio { p50: look.ratio?, interval, n_blocks: look.n_blocks as usize };

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::SelftestOptions;
 use super::check::{Check, Judged, Part, Required, Share};
-use super::noise::SHARED;
+use super::noise::{NASTY, SHARED};
 use super::simulate::{
     N_CELLS, N_CELLS_MARGIN, SLOWER, Simulated, at_margin, at_margin_setup, second_slower,
     second_slower_setup, simulated,
@@ -27,6 +27,7 @@ pub fn checks(options: &SelftestOptions) -> Result<Vec<Check>> {
     Ok(vec![
         caught("no coin", &second_slower(options, &no_coin)?),
         caught("no Holm", &at_margin(options, &no_holm)?),
+        caught("clearing at 10 %", &at_limit(options, &easily_cleared())?),
         caught("swapped arms", &swapped(options)?),
         head_fails(options),
     ])
@@ -53,6 +54,21 @@ fn without_holm(n_cells: usize) -> Rules {
     let mut rules = Rules::default();
     rules.looks.iter_mut().for_each(|it| it.alpha *= n_cells as f64);
     rules
+}
+
+/// Rules that clear a cell far too easily.
+fn easily_cleared() -> Setup {
+    let slowed = Setup::slowed(N_CELLS, SlowDown::OneCell(SLOWER));
+    Setup { rules: Rules { miss: 0.10, ..Rules::default() }, ..slowed }
+}
+
+/// How often a slow-down of just the limit passes, held against the share that the rules promise.
+fn at_limit(options: &SelftestOptions, setup: &Setup) -> Result<Check> {
+    let tally = simulated(NASTY, setup, options)?;
+    let (share, required) = (tally.passed(), Required::AtMost(Rules::default().miss));
+    let done = "+10 % in one of 12 cells";
+    Ok(Check::counted(Part::Simulated, NASTY.name, done, "PASS", share, required, Judged::ByChance)
+        .with_gates(tally))
 }
 
 fn swapped(options: &SelftestOptions) -> Result<Check> {
