@@ -67,7 +67,7 @@ pub fn write_versus(run: &RunRecord, out: &Path, versus: Option<&Subject>) -> Re
     let mut figures = plot::figures(&summary, run, base.as_ref());
     figures.extend(plot::fit_figures(&conclusions.fits, run));
     let figures = write_plots(figures, &out.join("plots"))?;
-    save(&out.join("report.md"), &markdown::markdown(&document, &figures))?;
+    save(&out.join("report.md"), markdown::markdown(&document, &figures))?;
     let downloads = [
         Download::of("summary.csv", "text/csv", &cells)?,
         Download::of("metrics.csv", "text/csv", &metrics)?,

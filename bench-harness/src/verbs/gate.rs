@@ -107,7 +107,7 @@ pub struct LiveArgs {
 }
 
 /// Where, and by which rules.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, PartialEq, Args)]
 pub struct HowArgs {
     /// A matrix that comes with the program, or the path of a .toml file; its drivers do not matter.
     #[arg(long, value_name = "NAME|FILE", default_value = "gate")]

@@ -8,7 +8,7 @@ use crate::driver::Limits;
 use crate::size::parse_seconds;
 
 /// Time after which a driver counts as hung: its processes are ended, and the cell is an error.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct LimitArgs {
     /// Most time for one mount or unmount.
     #[arg(long, value_name = "TIME", value_parser = parse_limit, default_value = "60s")]

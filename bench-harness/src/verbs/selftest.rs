@@ -14,7 +14,6 @@ use crate::gate::selftest::{Check, Part, Report, SelftestOptions, run};
 ///
 /// Exit codes: 0 every check holds, 1 one does not, 2 a trace that is none, 5 one that cannot be read.
 #[derive(Debug, Args)]
-#[command(mut_args(|it| if OF_TRIALS.contains(&it.get_id().as_str()) { it.requires("live") } else { it }))]
 pub struct SelftestArgs {
     /// 200 gates of each kind instead of 1000, judged with what chance allows.
     #[arg(long, conflicts_with = "live")]
@@ -39,24 +38,6 @@ pub struct SelftestArgs {
     pub trials: TrialArgs,
 }
 
-/// Options that say nothing without live trials; the checks have rules and cells of their own.
-const OF_TRIALS: &[&str] = &[
-    "base",
-    "inject",
-    "tally",
-    "matrix",
-    "described",
-    "cells",
-    "backing",
-    "mount_timeout",
-    "sample_timeout",
-    "budget",
-    "margin",
-    "limit",
-    "pairs",
-    "looks",
-];
-
 /// Tests the gate, and prints a line for each check; with `--live`, does what [`trials::live`] does.
 ///
 /// # Errors
@@ -66,6 +47,7 @@ pub fn selftest(args: &SelftestArgs) -> Result<Exit> {
     if let Some(count) = args.trials.live {
         return trials::live(&args.trials, count);
     }
+    args.trials.refuse()?;
     let n_gates = if args.quick { SelftestOptions::N_GATES_QUICK } else { SelftestOptions::N_GATES_FULL };
     let options = SelftestOptions { seed: args.seed, n_gates, replay: args.replay.clone() };
     let report = run(&options, &|part| eprintln!("{part}"))?;

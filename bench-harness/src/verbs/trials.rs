@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, FromArgMatches as _};
 
 use super::gate::{HowArgs, measure, plan};
 use super::outln;
@@ -16,7 +16,7 @@ use crate::gate::tally::{self, Trial};
 use crate::run::lock::Lock;
 
 /// Arguments of `gate selftest --live`.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, PartialEq, Args)]
 pub struct TrialArgs {
     /// Gate a program against itself on real mounts, N times as it is and N times with head slowed down, and
     /// test nothing else.
@@ -38,6 +38,22 @@ pub struct TrialArgs {
     /// Where, and by which rules.
     #[command(flatten)]
     pub how: HowArgs,
+}
+
+impl TrialArgs {
+    /// Refuses what says nothing without live trials; the other checks have rules and cells of their own.
+    ///
+    /// # Errors
+    ///
+    /// `Config`: an option is not what it is by default.
+    pub fn refuse(&self) -> Result<()> {
+        let none = Self::augment_args(clap::Command::new("selftest")).try_get_matches_from(["selftest"]);
+        if none.and_then(|it| Self::from_arg_matches(&it)).is_ok_and(|it| it == *self) {
+            return Ok(());
+        }
+        let what = "options of arms, cells, rules and places need --live; see --help";
+        Err(BenchError::new("test", "gate", BenchErrorKind::Config(what.to_owned())))
+    }
 }
 
 /// Does `count` trials of each kind, one of each in turn, and prints the tally.

@@ -213,11 +213,11 @@ fn exit_of(record: &GateRecord, on_inconclusive: OnInconclusive) -> Exit {
 ///
 /// A file cannot be written, or the plot cannot be drawn.
 pub fn write(summary: &Summary<'_>, out: &Path) -> Result<()> {
-    save(&out.join("gate.json"), &json::json(summary)?)?;
-    save(&out.join("gate.md"), &markdown::markdown(summary))?;
-    save(&out.join("junit.xml"), &junit::junit(summary)?)?;
-    save(&out.join("metrics.txt"), &metrics::metrics(summary))?;
-    save(&out.join("gate.html"), &page::page(summary)?)
+    save(&out.join("gate.json"), json::json(summary)?)?;
+    save(&out.join("gate.md"), markdown::markdown(summary))?;
+    save(&out.join("junit.xml"), junit::junit(summary)?)?;
+    save(&out.join("metrics.txt"), metrics::metrics(summary))?;
+    save(&out.join("gate.html"), page::page(summary)?)
 }
 
 pub use json::json;
