@@ -23,6 +23,8 @@ fn in_each_mode(check: impl Fn(&Host, bool)) {
         let host = Host::new();
         fs::write(host.path("l2/file"), "hello world").unwrap();
         fs::write(host.path("l2/big"), vec![b'b'; 4 << 20]).unwrap();
+        fs::write(host.path("l2/one-name"), "two names").unwrap();
+        fs::hard_link(host.path("l2/one-name"), host.path("l2/other-name")).unwrap();
         fs::write(host.path("l2/suid-lower"), "x").unwrap();
         fs::set_permissions(host.path("l2/suid-lower"), fs::Permissions::from_mode(0o6777)).unwrap();
         let below = (host.snapshot("l1"), host.snapshot("l2"));
@@ -55,6 +57,35 @@ fn fuse_root_a_write_beside_a_reader_never_reaches_the_lower_file() {
         // As in overlayfs the kernel goes on reading what was opened; else as in aufs.
         assert_eq!(text_of(&reader), if passthrough { "hello world" } else { "HELLO world" });
         assert_eq!(text_of(&writer), "HELLO world");
+    });
+}
+
+#[test]
+fn fuse_root_removing_names_of_a_lower_file_copies_nothing() {
+    in_each_mode(|host, _| {
+        fs::remove_file(host.path("m/big")).unwrap();
+        fs::remove_file(host.path("m/one-name")).unwrap();
+        // The kernel tells the times of what it caches when it drops or syncs it.
+        File::open(host.path("m")).and_then(|it| Ok(rustix::fs::syncfs(it)?)).unwrap();
+        assert_eq!(fs::read(host.path("m/other-name")).unwrap(), b"two names");
+        host.run(&["umount", "@/m"]);
+        assert!(!host.path("u/other-name").exists(), "nothing was written to it");
+        host.run(&["mount", "-o", "br:@/u=rw:@/l1=ro+wh:@/l2=ro+wh", "@/m"]);
+    });
+}
+
+#[test]
+fn fuse_root_only_a_change_of_times_copies_up() {
+    in_each_mode(|host, _| {
+        let before = fs::metadata(host.path("m/file")).unwrap().modified().unwrap();
+        let file = File::open(host.path("m/file")).unwrap();
+        let later = before + std::time::Duration::from_secs(7);
+        file.set_times(fs::FileTimes::new().set_modified(later)).unwrap();
+        drop(file);
+        assert_eq!(fs::metadata(host.path("m/file")).unwrap().modified().unwrap(), later);
+        host.run(&["umount", "@/m"]);
+        assert_eq!(fs::metadata(host.path("u/file")).unwrap().modified().unwrap(), later);
+        host.run(&["mount", "-o", "br:@/u=rw:@/l1=ro+wh:@/l2=ro+wh", "@/m"]);
     });
 }
 

@@ -157,6 +157,16 @@ pub(crate) fn changes_of(args: &SetAttrIn) -> SetAttr {
     }
 }
 
+/// The time of modification in what may be the kernel's flush of the times of a file that it caches.
+///
+/// Without opens the kernel flushes them also where it only knows of a later change, as after removing a name: it
+/// then tells the time of modification that the file has, and a time of change, which nobody can set.
+pub(crate) fn flushed_mtime(args: &SetAttrIn) -> Option<Timespec> {
+    let is_flush = args.valid().difference(SetAttrValid::FH) == SetAttrValid::MTIME | SetAttrValid::CTIME;
+    let mtime = Timespec { tv_sec: args.mtime.cast_signed(), tv_nsec: i64::from(args.mtimensec) };
+    is_flush.then_some(mtime)
+}
+
 /// The kernel's 32-bit form of a device number: `new_encode_dev` in `include/linux/kdev_t.h`.
 fn kernel_device(device: u64) -> u32 {
     let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
@@ -224,6 +234,19 @@ mod tests {
         assert_eq!((all.mode, all.uid, all.gid, all.len_bytes), (Some(0o4755), Some(1), Some(2), Some(5)));
         assert_eq!(all.atime, Some(SetTime::At(Timespec { tv_sec: -7, tv_nsec: 1 })));
         assert_eq!(all.mtime, Some(SetTime::Now), "now beats a given time");
+    }
+
+    #[test]
+    fn a_flush_of_times_is_known() {
+        use SetAttrValid as V;
+        let mtime = Some(Timespec { tv_sec: 9, tv_nsec: 2 });
+        for valid in [V::MTIME | V::CTIME, V::MTIME | V::CTIME | V::FH] {
+            assert_eq!(flushed_mtime(&setattr(valid)), mtime);
+        }
+        for more in [V::ATIME, V::MTIME_NOW, V::SIZE, V::MODE, V::KILL_SUIDGID] {
+            assert_eq!(flushed_mtime(&setattr(V::MTIME | V::CTIME | more)), None, "{more:?}");
+        }
+        assert_eq!(flushed_mtime(&setattr(V::MTIME)), None, "not with a write-back cache");
     }
 
     #[test]

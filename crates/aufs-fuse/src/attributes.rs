@@ -14,7 +14,7 @@ use aufs_union::{CAPABILITY, IsMember, Node, UnionError};
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
-use crate::attr::{attr_out, changes_of, errno_of, statx_out};
+use crate::attr::{attr_out, changes_of, errno_of, flushed_mtime, statx_out};
 use crate::numbers::Numbered;
 use crate::report::REPORT_XATTR;
 use crate::serve::Served;
@@ -74,6 +74,12 @@ impl Served {
             Ok(numbered) => numbered,
             Err(errno) => return responder.error(errno),
         };
+        if let Some(mtime) = flushed_mtime(args).filter(|_| self.shared.must_copy(&numbered.node)) {
+            let attr = self.shared.union().attributes(&numbered.node);
+            if attr.as_ref().is_ok_and(|it| it.mtime == mtime) {
+                return answer_attr(&self.shared, responder, &numbered, attr);
+            }
+        }
         let change = changes_of(args);
         let kills_set_id = args.valid().contains(SetAttrValid::KILL_SUIDGID) || change.is_empty();
         let copies_much =

@@ -192,7 +192,8 @@ impl Shared {
         numbered.is_long() && self.must_copy(&numbered.node) && !self.union().shares_blocks(&numbered.node)
     }
 
-    fn must_copy(&self, node: &Arc<Node>) -> bool {
+    /// Whether a change copies the file up first.
+    pub(crate) fn must_copy(&self, node: &Arc<Node>) -> bool {
         node.file_type() == FileType::RegularFile && Some(node.branch()) != self.union().writable_branch()
     }
 
