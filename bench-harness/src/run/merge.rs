@@ -233,9 +233,12 @@ fn renumber(record: &mut Value, cells: &[usize], block: u32, session: u32) {
     }
 }
 
-/// The worst end of all; none where a part was cut off.
+/// The worst end of all; none where a part was cut off and no layer is known to be changed.
 fn ending(parts: &[Part]) -> Option<Record> {
-    let endings: Vec<Ending> = parts.iter().map(|it| it.run.ending).collect::<Option<_>>()?;
+    // A part may have been cut off after a change was found, which must not get lost with its end.
+    let is_changed = parts.iter().any(|it| it.run.layers_unchanged == Some(false));
+    let of = |it: &Part| it.run.ending.or(is_changed.then_some(Ending::Interrupted));
+    let endings: Vec<Ending> = parts.iter().map(of).collect::<Option<_>>()?;
     let worst = [Ending::Interrupted, Ending::Budget].into_iter().find(|it| endings.contains(it));
     let layers_unchanged = parts.iter().all(|it| it.run.layers_unchanged == Some(true));
     Some(Record::End { ending: worst.unwrap_or(Ending::Complete), layers_unchanged })

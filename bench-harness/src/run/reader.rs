@@ -20,7 +20,7 @@ pub struct RunRecord {
     pub blocks: BTreeMap<u32, Block>,
     /// How the run ended; `None` when it was cut off.
     pub ending: Option<Ending>,
-    /// Whether the layers were checked at the end and found unchanged.
+    /// Whether the layers were checked at the end and found unchanged; once changed, for ever changed.
     pub layers_unchanged: Option<bool>,
 }
 
@@ -123,7 +123,12 @@ impl RunRecord {
         match record {
             Record::Header(_) => return Err("a second header".to_owned()),
             Record::BlockStart { block, session } => {
-                self.blocks.insert(block, Block { session, ..Block::default() });
+                // A cell that failed in a block that was cut off is measured no more, so its error must stay.
+                let errors = self.blocks.remove(&block).map(|it| it.errors).unwrap_or_default();
+                self.blocks.insert(block, Block { session, errors, ..Block::default() });
+                // The run goes on: what its last end said holds no more, but for a change that was found.
+                self.ending = None;
+                self.layers_unchanged = self.layers_unchanged.filter(|unchanged| !unchanged);
             }
             Record::Sample { cell, block, file, ns, open_ns, involuntary_switches, response_ns } => {
                 let (key, block) = ((known(cell)?, file), self.block(block)?);
@@ -142,7 +147,7 @@ impl RunRecord {
             }
             Record::End { ending, layers_unchanged } => {
                 self.ending = Some(ending);
-                self.layers_unchanged = Some(layers_unchanged);
+                self.layers_unchanged = Some(layers_unchanged && self.layers_unchanged != Some(false));
             }
         }
         Ok(())

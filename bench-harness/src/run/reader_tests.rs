@@ -92,6 +92,46 @@ fn records_survive_and_repeated_blocks_replace() {
     assert_eq!(resumed.blocks[&1].switches, BTreeMap::from([((0, 0), 1)]));
 }
 
+#[test]
+fn what_went_wrong_before_an_interrupt_is_not_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let end = |ending, layers_unchanged| Record::End { ending, layers_unchanged };
+    let mut journal = Journal::create(dir.path(), &header()).unwrap();
+    let mut read_with = |records: &[Record]| {
+        records.iter().for_each(|it| journal.append(it).unwrap());
+        journal.flush().unwrap();
+        RunRecord::load(dir.path()).unwrap()
+    };
+    let first = read_with(&[
+        Record::BlockStart { block: 0, session: 0 },
+        sample(0, 100),
+        Record::BlockEnd { block: 0, elapsed_ms: 5, steal_ms: 0 },
+        Record::BlockStart { block: 1, session: 0 },
+        Record::Error { cell: 0, block: 1, message: "wrong".to_owned() },
+        end(Ending::Interrupted, false),
+    ]);
+    assert_eq!((first.errors().len(), first.layers_unchanged), (1, Some(false)));
+    let resumed = read_with(&[Record::BlockStart { block: 1, session: 1 }]);
+    assert_eq!(resumed.ending, None, "a run that goes on has not ended");
+    assert_eq!(resumed.errors(), BTreeMap::from([(0, "wrong".to_owned())]), "the cell has no numbers");
+    let ended = read_with(&[
+        Record::BlockEnd { block: 1, elapsed_ms: 5, steal_ms: 0 },
+        end(Ending::Complete, true),
+    ]);
+    assert_eq!((ended.n_complete(), ended.errors().len()), (2, 1));
+    assert_eq!((ended.ending, ended.layers_unchanged), (Some(Ending::Complete), Some(false)));
+}
+
+#[test]
+fn layers_of_a_continued_run_are_unchecked_until_it_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = Journal::create(dir.path(), &header()).unwrap();
+    journal.append(&Record::End { ending: Ending::Interrupted, layers_unchanged: true }).unwrap();
+    journal.append(&Record::BlockStart { block: 0, session: 0 }).unwrap();
+    journal.flush().unwrap();
+    assert_eq!(RunRecord::load(dir.path()).unwrap().layers_unchanged, None);
+}
+
 fn header_like(run: &RunRecord) -> Header {
     // The clock cost and the start differ between two readings of the host.
     Header { host: run.header.host.clone(), ..header() }

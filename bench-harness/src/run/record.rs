@@ -162,7 +162,7 @@ pub enum Ending {
 pub enum Record {
     /// The first line.
     Header(Box<Header>),
-    /// A block begins; earlier records of a block of that number count no more.
+    /// A block begins; earlier records of a block of that number count no more, but for its errors.
     BlockStart {
         /// Its number, from 0.
         block: u32,
