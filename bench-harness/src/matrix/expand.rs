@@ -20,7 +20,7 @@ pub struct PlannedCell {
     pub cell: Cell,
     /// Samples in each block.
     pub files: u32,
-    /// Measured in the blocks below this number only.
+    /// Measured in this many blocks at most.
     #[serde(default = "every_block", skip_serializing_if = "is_every_block")]
     pub blocks: u32,
 }

@@ -20,7 +20,7 @@ use crate::run::cold::Cooling;
 use crate::run::interrupt::Interrupt;
 use crate::run::journal::{Journal, Metric, Record};
 use crate::run::progress::Progress;
-use crate::stats::precision::Precision;
+use crate::run::standing::Standing;
 
 /// What blocks need, and which cells have failed.
 #[derive(Debug)]
@@ -41,26 +41,6 @@ pub struct Blocks<'a> {
     pub standing: &'a mut Standing,
 }
 
-/// Which cells are still measured.
-#[derive(Debug, Default)]
-pub struct Standing {
-    /// Cells that have failed; an error never becomes a number, so they are not measured again.
-    pub failed: BTreeSet<usize>,
-    /// Which cells are precise enough, where that is asked.
-    pub precision: Option<Precision>,
-}
-
-impl Standing {
-    /// Whether any of `cells` still has to be measured.
-    pub fn is_open(&self, cells: &[PlannedCell]) -> bool {
-        (0..cells.len()).any(|it| self.wants(it))
-    }
-
-    fn wants(&self, cell: usize) -> bool {
-        !self.failed.contains(&cell) && self.precision.as_ref().is_none_or(|it| it.needs(cell))
-    }
-}
-
 /// A block's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Number {
@@ -68,8 +48,6 @@ pub struct Number {
     pub block: u32,
     /// Its session, from 0.
     pub session: u32,
-    /// How many blocks a cell has had before it; see [`super::session::ordinal`].
-    pub ordinal: u32,
 }
 
 /// A sample with what surrounds it.
@@ -92,41 +70,36 @@ impl Blocks<'_> {
     /// A signal came, or the journal or the backing cannot be written. What a
     /// driver does wrong is a record, not an error.
     pub fn measure(&mut self, number: Number, journal: &mut Journal, progress: &Progress) -> Result<()> {
-        let Number { block, session, .. } = number;
+        let Number { block, session } = number;
         journal.append(&Record::BlockStart { block, session })?;
-        let measured = self.measure_mounted(number, journal, progress);
+        let measured = self.measure_mounted(block, journal, progress);
         let removed = self.bench.remove_branches(block);
         journal.flush()?;
         measured?;
         removed
     }
 
-    fn measure_mounted(&mut self, number: Number, journal: &mut Journal, progress: &Progress) -> Result<()> {
-        let block = number.block;
-        let mut views = self.mount_all(number, journal)?;
+    fn measure_mounted(&mut self, block: u32, journal: &mut Journal, progress: &Progress) -> Result<()> {
+        let mut views = self.mount_all(block, journal)?;
         self.bench.settle()?;
         let is_cold = |index: &usize| self.cells[*index].cell.params.cache == Cache::Cold;
         // Cold cells come last: what they drop is missing to all that follow.
         let (cold, warm): (Vec<_>, Vec<_>) =
             order(self.seed, block, self.cells.len()).into_iter().partition(is_cold);
         let dropped =
-            self.bench.cooling == Cooling::Host && cold.iter().any(|it| self.is_due(*it, number.ordinal));
+            self.bench.cooling == Cooling::Host && cold.iter().any(|it| self.standing.is_due(*it));
         for index in warm.into_iter().chain(cold) {
             self.interrupt.check()?;
             let cell = &self.cells[index].cell;
-            let due = self.is_due(index, number.ordinal);
+            let due = self.standing.is_due(index);
             let stack = cell.stack();
             if let Some((view, home)) = views.get(&stack).filter(|_| due) {
                 match self.measure_cell(index, block, view, home, journal) {
-                    Ok(samples_ns) => {
-                        if let Some(precision) = &mut self.standing.precision {
-                            precision.note(index, block, samples_ns);
-                        }
-                    }
+                    Ok(samples_ns) => self.standing.note(index, block, samples_ns),
                     Err(error) if error.is_full() => return Err(error),
                     Err(error) => {
                         self.fail(index, block, &error, journal)?;
-                        self.renew(&stack, number, &mut views, journal)?;
+                        self.renew(&stack, block, &mut views, journal)?;
                     }
                 }
                 journal.flush()?;
@@ -141,19 +114,13 @@ impl Blocks<'_> {
     fn fail(&mut self, index: usize, block: u32, error: &BenchError, journal: &mut Journal) -> Result<()> {
         self.interrupt.check()?;
         warn!(cell = %self.cells[index].cell, error = error.line(), "cell failed");
-        self.standing.failed.insert(index);
+        self.standing.fail(index);
         journal.append(&Record::Error { cell: index, block, message: error.line() })
     }
 
-    /// Whether a block measures the cell: it is still wanted, and its group has more than `ordinal` blocks.
-    fn is_due(&self, index: usize, ordinal: u32) -> bool {
-        ordinal < self.cells[index].blocks && self.standing.wants(index)
-    }
-
     /// Mounts every stack on a fresh branch, in an order of its own.
-    fn mount_all(&mut self, number: Number, journal: &mut Journal) -> Result<Views> {
-        let Number { block, ordinal, .. } = number;
-        let indices: Vec<usize> = (0..self.cells.len()).filter(|it| self.is_due(*it, ordinal)).collect();
+    fn mount_all(&mut self, block: u32, journal: &mut Journal) -> Result<Views> {
+        let indices: Vec<usize> = (0..self.cells.len()).filter(|it| self.standing.is_due(*it)).collect();
         let stacks: BTreeSet<Stack> = indices.iter().map(|&it| self.cells[it].cell.stack()).collect();
         let stacks: Vec<Stack> = stacks.into_iter().collect();
         let mut views = Views::new();
@@ -166,7 +133,7 @@ impl Blocks<'_> {
                     views.insert(stack.clone(), (view, home));
                 }
                 Err(error) if error.is_full() => return Err(error),
-                Err(error) => self.fail_stack(stack, number, &error, journal)?,
+                Err(error) => self.fail_stack(stack, block, &error, journal)?,
             }
         }
         Ok(views)
@@ -184,7 +151,7 @@ impl Blocks<'_> {
     fn renew(
         &mut self,
         stack: &Stack,
-        number: Number,
+        block: u32,
         views: &mut Views,
         journal: &mut Journal,
     ) -> Result<()> {
@@ -206,7 +173,7 @@ impl Blocks<'_> {
                 views.insert(stack.clone(), (view, again));
                 Ok(())
             }
-            Err(error) => self.fail_stack(stack, number, &error, journal),
+            Err(error) => self.fail_stack(stack, block, &error, journal),
         }
     }
 
@@ -214,13 +181,13 @@ impl Blocks<'_> {
     fn fail_stack(
         &mut self,
         stack: &Stack,
-        number: Number,
+        block: u32,
         error: &BenchError,
         journal: &mut Journal,
     ) -> Result<()> {
-        let own = |it: &usize| self.is_due(*it, number.ordinal) && self.cells[*it].cell.stack() == *stack;
+        let own = |it: &usize| self.standing.is_due(*it) && self.cells[*it].cell.stack() == *stack;
         let own: Vec<usize> = (0..self.cells.len()).filter(own).collect();
-        own.into_iter().try_for_each(|cell| self.fail(cell, number.block, error, journal))
+        own.into_iter().try_for_each(|cell| self.fail(cell, block, error, journal))
     }
 
     fn measure_cell(

@@ -167,7 +167,7 @@ fn join(parts: &[Part], mut hosts: Vec<HostFacts>, missing: Vec<Shard>) -> Resul
             }
             own.push(cells.len());
             known.insert(cell.clone(), (cells.len(), &part.dir));
-            // Blocks get new numbers, so a limit by number says nothing any more.
+            // Each part has kept its own limit, which says nothing of the blocks of all.
             cells.push(PlannedCell { cell, blocks: u32::MAX, ..planned.clone() });
         }
         places.push(own);

@@ -16,6 +16,7 @@ pub mod reader;
 pub mod record;
 mod runner;
 mod session;
+pub mod standing;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,7 +29,6 @@ use crate::host::HostFacts;
 use crate::matrix::expand::PlannedCell;
 use crate::model::is_yardstick;
 use bench::{Bench, Feasible};
-use block::Standing;
 use budget::Budget;
 use cold::Cooling;
 use interrupt::Interrupt;
@@ -36,6 +36,7 @@ use journal::{Ending, Header, Journal, Origin, RunRecord, SCHEMA};
 use progress::Progress;
 use record::Method;
 use runner::Runner;
+use standing::Standing;
 
 use crate::stats::precision::Precision;
 
@@ -112,7 +113,7 @@ pub fn start(plan: &Plan, out: &Path, interrupt: &Interrupt) -> Result<Outcome> 
     let journal = Journal::create(out, &header)?;
     let budget = Budget::new(plan.blocks_max);
     let precision = header.method.precision.map(|target| Precision::new(target, &header.cells));
-    let standing = Standing { failed: Default::default(), precision };
+    let standing = Standing::new(&header.cells, precision);
     let (check_all, sessions) = (plan.check_all, (0, header.method.sessions));
     Runner { bench, header, journal, budget, progress, interrupt, standing, check_all, sessions, deadline }
         .go(0, out)?;
@@ -155,8 +156,7 @@ pub fn resume(
     interrupt.note_scratch(bench.scratch());
     let journal = Journal::reopen(out)?;
     let budget = Budget::new(header.blocks_max);
-    let standing =
-        Standing { failed: record.errors().into_keys().collect(), precision: Precision::replay(&record) };
+    let standing = Standing::of(&record);
     let begun = record.blocks.values().map(|it| it.session + 1).max().unwrap_or(0);
     let sessions = (begun, header.method.sessions.max(begun + 1));
     let check_all = false;

@@ -4,12 +4,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::bench::Bench;
-use super::block::{Blocks, Number, Standing};
+use super::block::{Blocks, Number};
 use super::budget::Budget;
 use super::interrupt::Interrupt;
 use super::journal::{Ending, Header, Journal, Record};
 use super::progress::Progress;
-use super::session::{Share, fits, ordinal};
+use super::session::{Share, fits};
+use super::standing::Standing;
 use crate::error::{BenchError, BenchErrorKind, Result};
 use crate::host::{steal_ticks, ticks_per_second};
 
@@ -76,11 +77,12 @@ impl Runner<'_> {
             } else {
                 self.progress.stage("building layers");
             }
+            self.standing.begin_session(end - session);
             let share = Share::next(end - session, next, self.header.blocks_max, start, self.deadline);
             self.bench.build(&self.header.cells, self.interrupt)?;
             prepare = prepare.max(start.elapsed());
             next = self.measure_blocks(session, next, share)?;
-            if self.header.blocks_max <= next || !self.standing.is_open(&self.header.cells) {
+            if self.header.blocks_max <= next || !self.standing.is_open() {
                 return Ok(Ending::Complete);
             }
         }
@@ -93,25 +95,18 @@ impl Runner<'_> {
             // The first block of a session that was worth building only has to fit the whole.
             let until = if block == first { self.deadline } else { share.deadline };
             let planned = self.budget.planned(block, Instant::now(), until).min(share.end);
-            if planned <= block || !self.standing.is_open(&self.header.cells) {
+            if planned <= block || !self.standing.is_open() {
                 return Ok(block);
             }
             self.progress.plan(block, planned, self.budget.block_time());
-            let number = Number {
-                block,
-                session,
-                ordinal: ordinal(session, block - first, self.header.method.sessions),
-            };
             let (start, steal) = (Instant::now(), steal_ticks());
-            self.measure_block(number)?;
+            self.measure_block(Number { block, session })?;
             self.budget.took(start.elapsed());
             let elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
             let steal_ms = steal_ticks().saturating_sub(steal) * 1000 / ticks_per_second().max(1);
             self.journal.append(&Record::BlockEnd { block, elapsed_ms, steal_ms })?;
             self.journal.flush()?;
-            if let Some(precision) = &mut self.standing.precision {
-                precision.look(block + 1);
-            }
+            self.standing.end_block(block + 1);
         }
         Ok(share.end.max(first))
     }

@@ -23,14 +23,6 @@ impl Share {
     }
 }
 
-/// How many of its blocks a cell has had when block `within` of session `session` begins.
-///
-/// A group with `blocks = 5` in five sessions is measured in the first block of
-/// each, so that its numbers know all sessions too.
-pub fn ordinal(session: u32, within: u32, sessions: u32) -> u32 {
-    within.saturating_mul(sessions.max(1)).saturating_add(session)
-}
-
 /// Whether another session is worth beginning: it takes `prepare` and at least one block.
 pub fn fits(now: Instant, prepare: Duration, block_time: Option<Duration>, deadline: Instant) -> bool {
     now + prepare + block_time.unwrap_or_default() <= deadline
@@ -58,14 +50,6 @@ mod tests {
             prop_assert_eq!(done, blocks_max);
             let (most, least) = (ends.iter().max().unwrap(), ends.iter().min().unwrap());
             prop_assert!(most - least <= 1, "blocks are spread evenly: {:?}", ends);
-        }
-
-        #[test]
-        fn a_limited_cell_has_its_blocks_in_all_sessions(sessions in 1..8_u32, each in 1..8_u32, blocks in 1..60_u32) {
-            let due = |session| (0..each).filter(|within| ordinal(session, *within, sessions) < blocks).count() as u32;
-            let counts: Vec<u32> = (0..sessions).map(due).collect();
-            prop_assert_eq!(counts.iter().sum::<u32>(), blocks.min(sessions * each));
-            prop_assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1);
         }
     }
 

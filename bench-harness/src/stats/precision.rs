@@ -88,10 +88,10 @@ impl Precision {
         self.reached[cell]
     }
 
-    /// Whether blocks need `cell`: it is still too wide, or is the reference of one that is.
-    pub fn needs(&self, cell: usize) -> bool {
-        let refers = |it: (&Option<usize>, &bool)| *it.0 == Some(cell) && !it.1;
-        !self.reached[cell] || self.references.iter().zip(&self.reached).any(refers)
+    /// Whether blocks need `cell`: it is still too wide, or is the reference of one that is and is left to measure.
+    pub fn needs(&self, cell: usize, is_left: impl Fn(usize) -> bool) -> bool {
+        let refers = |it: usize| self.references[it] == Some(cell) && !self.reached[it] && is_left(it);
+        !self.reached[cell] || (0..self.reached.len()).any(refers)
     }
 }
 
@@ -161,8 +161,10 @@ mod tests {
             }
         }
         assert_eq!(closed_at, [Some(10), Some(10), None]);
-        assert!(precision.needs(0), "vfs is compared with overlayfs");
-        assert!(!precision.needs(1) && precision.needs(2));
+        let needs = |cell| precision.needs(cell, |_| true);
+        assert!(needs(0), "vfs is compared with overlayfs");
+        assert!(!needs(1) && needs(2));
+        assert!(!precision.needs(0, |cell| cell != 2), "vfs is measured no more");
     }
 
     proptest! {

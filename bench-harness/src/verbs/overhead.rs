@@ -14,11 +14,12 @@ use crate::host::HostFacts;
 use crate::matrix::expand::{PlannedCell, order, yardstick};
 use crate::model::YARDSTICKS;
 use crate::run::bench::Bench;
-use crate::run::block::{Blocks, Number, Standing};
+use crate::run::block::{Blocks, Number};
 use crate::run::interrupt::Interrupt;
 use crate::run::journal::{Header, Journal, Record, RunRecord};
 use crate::run::lock::Lock;
 use crate::run::progress::Progress;
+use crate::run::standing::Standing;
 use crate::size::human_ns;
 use crate::stats::order::{Interval, median, median_interval, sorted};
 use crate::stats::summary::{Blocks as BlockValues, Latency, Summary, ratio_of};
@@ -109,7 +110,7 @@ fn measure(args: &OverheadArgs, interrupt: &Interrupt) -> Result<Measured> {
     let dir = bench.branch_home("dir", args.blocks)?.join("peer");
     std::fs::create_dir(&dir).at("create", &dir)?;
     let progress = Progress::start(cells.len(), Instant::now());
-    let standing = &mut Standing::default();
+    let standing = &mut Standing::new(&cells, None);
     let (rate_per_s, check_all) = (None, false);
     let mut blocks =
         Blocks { bench: &bench, cells: &cells, seed, rate_per_s, interrupt, check_all, standing };
@@ -120,8 +121,8 @@ fn measure(args: &OverheadArgs, interrupt: &Interrupt) -> Result<Measured> {
             if side == 0 {
                 peer.insert(block, run_peer(&args.peer, &dir, args.samples)?);
             } else {
-                let number = Number { block, session: 0, ordinal: block };
-                blocks.measure(number, &mut journal, &progress)?;
+                blocks.measure(Number { block, session: 0 }, &mut journal, &progress)?;
+                blocks.standing.end_block(block + 1);
                 journal.append(&Record::BlockEnd { block, elapsed_ms: 0, steal_ms: 0 })?;
             }
         }
