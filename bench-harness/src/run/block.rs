@@ -1,7 +1,7 @@
 //! One block: every cell once, in an order of its own, on fresh writable branches.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, openat};
 use tracing::warn;
@@ -140,7 +140,7 @@ impl Blocks<'_> {
     }
 
     /// Mounts `stack`, watched, so that a driver that hangs is an error.
-    fn mount(&self, stack: &Stack, home: &std::path::Path) -> Result<View> {
+    fn mount(&self, stack: &Stack, home: &Path) -> Result<View> {
         let driver = known(&stack.subject.driver)?;
         let imported = self.bench.import_of(stack)?;
         let guard = self.bench.watchdog.guard(home, Limits::chosen().mount);
@@ -166,8 +166,8 @@ impl Blocks<'_> {
             warn!(error = error.line(), "the mount of an ended server was not closed");
         }
         drop(view);
-        let again = home.with_extension("again");
-        crate::driver::remove_trees(&[home, again.clone()])?;
+        let again = next_home(&home);
+        crate::driver::remove_trees(&[home])?;
         match self.mount(stack, &again) {
             Ok(view) => {
                 views.insert(stack.clone(), (view, again));
@@ -195,7 +195,7 @@ impl Blocks<'_> {
         index: usize,
         block: u32,
         view: &View,
-        home: &std::path::Path,
+        home: &Path,
         journal: &mut Journal,
     ) -> Result<Vec<f64>> {
         let guard = self.bench.watchdog.guard(home, Limits::chosen().sample);
@@ -220,7 +220,7 @@ impl Blocks<'_> {
         index: usize,
         block: u32,
         view: &View,
-        home: &std::path::Path,
+        home: &Path,
         guard: &Guard<'_>,
     ) -> Result<Vec<Record>> {
         let PlannedCell { cell, files, .. } = &self.cells[index];
@@ -336,6 +336,12 @@ impl Blocks<'_> {
     }
 }
 
+/// Where a stack is mounted after its server at `home` has ended: `3.1`, then `3.2`, since it may end again.
+fn next_home(home: &Path) -> PathBuf {
+    let mounted: u32 = home.extension().and_then(|it| it.to_str()?.parse().ok()).unwrap_or(0);
+    home.with_extension(mounted.saturating_add(1).to_string())
+}
+
 /// The files that a cell takes.
 fn specs_of<'a>(layers: &'a LayerStack, params: &Params, files: u32) -> &'a [FileSpec] {
     let specs = layers.files.get(params).map(Vec::as_slice).unwrap_or_default();
@@ -355,4 +361,16 @@ fn metrics_of<'a>(
         _ => None,
     };
     upper.into_iter().chain(other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_may_end_more_than_once_in_a_block() {
+        let homes = std::iter::successors(Some(PathBuf::from("/s.x/b0/3")), |it| Some(next_home(it)));
+        let homes: Vec<PathBuf> = homes.take(4).collect();
+        assert_eq!(homes, ["/s.x/b0/3", "/s.x/b0/3.1", "/s.x/b0/3.2", "/s.x/b0/3.3"].map(PathBuf::from));
+    }
 }
