@@ -14,6 +14,9 @@ use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
 const CHUNK_BYTES: usize = 1 << 16;
 
+/// The longest file that [`Pattern::small`] holds whole, in bytes.
+pub const SMALL_BYTES_MAX: u64 = CHUNK_BYTES as u64;
+
 /// How much of a file a check reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {

@@ -7,6 +7,7 @@ mod builtin;
 pub mod estimate;
 pub mod expand;
 pub mod overrides;
+pub mod ranges;
 pub mod shard;
 mod text;
 
@@ -124,12 +125,6 @@ pub struct Group {
     #[schemars(with = "Option<String>")]
     pub budget_below: Option<f64>,
 }
-
-/// Most layers of a stack, the highest that any matrix of ours uses.
-const LAYERS_MAX: u32 = 400;
-
-/// Most directories between the root of a mount and a file.
-const DIR_DEPTH_MAX: u32 = 256;
 
 fn options_default() -> Vec<String> {
     vec!["default".to_owned()]
@@ -273,12 +268,8 @@ impl Matrix {
         if let Some(name) = self.goals.as_ref().filter(|name| goals::text(name).is_none()) {
             return Err(wrong(name, suggest::unknown("goals", name, &goals::names())));
         }
-        if !(1..=100).contains(&self.sessions) {
-            return Err(wrong("sessions", format!("{} sessions is outside 1 to 100", self.sessions)));
-        }
-        if let Some(rate) = self.rate.filter(|rate| !(0.001..=1e6).contains(rate)) {
-            return Err(wrong("rate", format!("a rate of {rate} per second is outside 0.001 to 1000000")));
-        }
+        ranges::sessions(self.sessions).map_err(|(key, message)| wrong(key, message))?;
+        self.rate.map_or(Ok(()), ranges::rate).map_err(|(key, message)| wrong(key, message))?;
         if self.driver.is_empty() || self.group.is_empty() || self.blocks_max == 0 {
             return Err("a matrix needs at least one driver, one group and one block".to_owned());
         }
@@ -288,29 +279,17 @@ impl Matrix {
 
 impl Group {
     /// Refuses what no stack can hold; the error names the key.
-    fn check_ranges(&self) -> Result<(), (&'static str, String)> {
-        let layers = self.found_at.iter().chain(&self.n_layers);
-        if let Some(layer) = layers.into_iter().find(|layer| !(1..=LAYERS_MAX).contains(*layer)) {
-            return Err(("found_at", format!("layer {layer} is outside 1 to {LAYERS_MAX}")));
+    fn check_ranges(&self) -> Result<(), ranges::Wrong> {
+        self.found_at.iter().chain(&self.n_layers).try_for_each(|it| ranges::layer(*it))?;
+        self.dir_depth.iter().try_for_each(|it| ranges::dir_depth(*it))?;
+        self.sizes.iter().try_for_each(|it| ranges::size(*it))?;
+        for model in self.models.iter().filter_map(|it| model::by_name(it)) {
+            self.sizes.iter().try_for_each(|it| ranges::size_of(model, *it))?;
         }
-        if let Some(depth) = self.dir_depth.iter().find(|depth| !(1..=DIR_DEPTH_MAX).contains(*depth)) {
-            return Err(("dir_depth", format!("directory depth {depth} is outside 1 to {DIR_DEPTH_MAX}")));
-        }
-        if let Some(size) = self.sizes.iter().find(|size| !(2..=4 << 30).contains(*size)) {
-            return Err(("sizes", format!("file size {size} is outside 2 bytes to 4 GiB")));
-        }
-        if !(1..=4096).contains(&self.files) {
-            return Err(("files", format!("{} files in each block is outside 1 to 4096", self.files)));
-        }
-        if let Some(entries) = self.entries.iter().find(|entries| !(1..=1_000_000).contains(*entries)) {
-            return Err(("entries", format!("{entries} files of a sample is outside 1 to 1000000")));
-        }
-        if let Some(threads) = self.threads.iter().find(|threads| !(1..=1024).contains(*threads)) {
-            return Err(("threads", format!("{threads} threads is outside 1 to 1024")));
-        }
-        if self.blocks == 0 {
-            return Err(("blocks", "a group needs at least one block".to_owned()));
-        }
+        ranges::files(self.files)?;
+        self.entries.iter().try_for_each(|it| ranges::entries(*it))?;
+        self.threads.iter().try_for_each(|it| ranges::threads(*it))?;
+        ranges::blocks(self.blocks)?;
         let tallest = self.n_layers.iter().max().copied().unwrap_or(u32::MAX);
         if self.found_at.iter().all(|found_at| tallest < *found_at) {
             return Err(("found_at", "each layer lies below the stack".to_owned()));

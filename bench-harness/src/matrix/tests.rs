@@ -38,6 +38,11 @@ fn errors_name_the_line_and_the_word() {
         ("\"4K\"", "\"4X\"", &["line 12", "\"4X\" is not a size"]),
         ("\"10s\"", "\"fast\"", &["line 2", "\"fast\" is not a duration"]),
         ("\"dir\"", "\"loop:ext5\"", &["line 4", "unknown backing", "\"loop:ext4\""]),
+        (
+            "\"copy-up\"]\nsizes = [\"4K\"]",
+            "\"copy-up\", \"create\"]\nsizes = [\"1M\"]",
+            &["line 12", "create takes files of 64 KiB at most, not of 1 MiB"],
+        ),
         ("[1]", "[0]", &["line 13", "layer 0 is outside"]),
         ("files = 2", "files = 0", &["line 14", "outside 1 to 4096"]),
         ("files = 2", "files = 2\nentries = [0]", &["line 15", "outside 1 to 1000000"]),

@@ -19,7 +19,7 @@ use crate::driver::Driver;
 use crate::error::{At as _, Result};
 use crate::host::elapsed_ns;
 use crate::layers::FileSpec;
-use crate::pattern::Extent;
+use crate::pattern::{Extent, SMALL_BYTES_MAX};
 use crate::tree::{Shape, Tree};
 
 /// A tree given away.
@@ -84,6 +84,10 @@ impl Model for ChownTree {
 
     fn about(&self) -> &'static str {
         "A tree of a layer given to another user, entry by entry, as chown -R does."
+    }
+
+    fn len_max_bytes(&self) -> Option<u64> {
+        Some(SMALL_BYTES_MAX)
     }
 
     fn lower(&self) -> Lower {

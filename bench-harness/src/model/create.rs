@@ -10,7 +10,7 @@ use super::{Bed, Lower, Model, Timing, close};
 use crate::error::{At as _, Result};
 use crate::host::elapsed_ns;
 use crate::layers::FileSpec;
-use crate::pattern::Extent;
+use crate::pattern::{Extent, SMALL_BYTES_MAX};
 
 /// A new file.
 #[derive(Debug)]
@@ -44,6 +44,10 @@ impl Model for Create {
 
     fn about(&self) -> &'static str {
         "A new file created, written and closed."
+    }
+
+    fn len_max_bytes(&self) -> Option<u64> {
+        Some(SMALL_BYTES_MAX)
     }
 
     fn is_single_operation(&self) -> bool {

@@ -127,6 +127,11 @@ pub trait Model: Send + Sync + fmt::Debug {
         self.lower() != Lower::Nothing
     }
 
+    /// The longest file that it can take, in bytes; any without it.
+    fn len_max_bytes(&self) -> Option<u64> {
+        None
+    }
+
     /// Whether one sample takes many files, so that their number is an axis of it.
     fn takes_many(&self) -> bool {
         matches!(self.lower(), Lower::Tree(_))

@@ -13,7 +13,7 @@ use crate::cell::Cache;
 use crate::error::{At as _, Result};
 use crate::host::elapsed_ns;
 use crate::layers::FileSpec;
-use crate::pattern::Extent;
+use crate::pattern::{Extent, SMALL_BYTES_MAX};
 use crate::tree::Shape;
 
 /// A directory made anew.
@@ -30,6 +30,10 @@ impl Model for Opaque {
 
     fn about(&self) -> &'static str {
         "A tree of a layer removed, one file after the other, and its directory made anew, which is empty."
+    }
+
+    fn len_max_bytes(&self) -> Option<u64> {
+        Some(SMALL_BYTES_MAX)
     }
 
     fn lower(&self) -> Lower {

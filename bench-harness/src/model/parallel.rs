@@ -15,7 +15,7 @@ use super::{Bed, Lower, Model, Timing, close};
 use crate::error::{At as _, BenchError, BenchErrorKind, Result};
 use crate::host::elapsed_ns;
 use crate::layers::FileSpec;
-use crate::pattern::Extent;
+use crate::pattern::{Extent, SMALL_BYTES_MAX};
 use crate::run::journal::Metric;
 use crate::tree::{Shape, Tree};
 
@@ -73,6 +73,10 @@ impl Model for Parallel {
 
     fn about(&self) -> &'static str {
         "Sixteen threads that read, create and remove in a directory each; scaling_permille in metrics.csv."
+    }
+
+    fn len_max_bytes(&self) -> Option<u64> {
+        Some(SMALL_BYTES_MAX)
     }
 
     fn lower(&self) -> Lower {

@@ -14,7 +14,7 @@ use crate::cell::Cache;
 use crate::error::{At as _, Result};
 use crate::host::elapsed_ns;
 use crate::layers::FileSpec;
-use crate::pattern::Extent;
+use crate::pattern::{Extent, SMALL_BYTES_MAX};
 use crate::tree::{Shape, Tree};
 
 /// Many small files read.
@@ -51,6 +51,10 @@ impl Model for ReadFiles {
 
     fn about(&self) -> &'static str {
         "Each of many small files opened, read and closed; hot is the third pass over them."
+    }
+
+    fn len_max_bytes(&self) -> Option<u64> {
+        Some(SMALL_BYTES_MAX)
     }
 
     fn lower(&self) -> Lower {

@@ -12,7 +12,7 @@ use super::{Bed, Lower, Model, Timing};
 use crate::error::{At as _, Result};
 use crate::host::elapsed_ns;
 use crate::layers::FileSpec;
-use crate::pattern::Extent;
+use crate::pattern::{Extent, SMALL_BYTES_MAX};
 use crate::tree::{Shape, Tree};
 
 /// A tree removed.
@@ -56,6 +56,10 @@ impl Model for RemoveTree {
 
     fn about(&self) -> &'static str {
         "A tree of a layer removed, one file after the other."
+    }
+
+    fn len_max_bytes(&self) -> Option<u64> {
+        Some(SMALL_BYTES_MAX)
     }
 
     fn lower(&self) -> Lower {

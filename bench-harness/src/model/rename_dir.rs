@@ -25,7 +25,7 @@ use crate::cell::Cache;
 use crate::error::{At as _, Result};
 use crate::host::elapsed_ns;
 use crate::layers::FileSpec;
-use crate::pattern::Extent;
+use crate::pattern::{Extent, SMALL_BYTES_MAX};
 use crate::run::journal::Metric;
 use crate::tree::{Shape, Tree};
 
@@ -82,6 +82,10 @@ impl Model for RenameDir {
     fn about(&self) -> &'static str {
         "A directory of a layer renamed; where that gives EXDEV its files are copied and removed, as mv does, and \
          the metric exdev is 1."
+    }
+
+    fn len_max_bytes(&self) -> Option<u64> {
+        Some(SMALL_BYTES_MAX)
     }
 
     fn lower(&self) -> Lower {

@@ -9,7 +9,7 @@ use super::{Bed, Lower, Model, Timing};
 use crate::error::{At as _, Result};
 use crate::host::elapsed_ns;
 use crate::layers::FileSpec;
-use crate::pattern::Extent;
+use crate::pattern::{Extent, SMALL_BYTES_MAX};
 
 /// A removal.
 #[derive(Debug)]
@@ -22,6 +22,10 @@ impl Model for Unlink {
 
     fn about(&self) -> &'static str {
         "A file of the writable branch removed."
+    }
+
+    fn len_max_bytes(&self) -> Option<u64> {
+        Some(SMALL_BYTES_MAX)
     }
 
     fn is_single_operation(&self) -> bool {

@@ -21,7 +21,7 @@ use super::{Bed, Lower, Model, Timing, close};
 use crate::error::{At as _, Result};
 use crate::host::elapsed_ns;
 use crate::layers::FileSpec;
-use crate::pattern::Extent;
+use crate::pattern::{Extent, SMALL_BYTES_MAX};
 use crate::tree::{Shape, Tree};
 
 /// An archive unpacked.
@@ -84,6 +84,10 @@ impl Model for Untar {
 
     fn about(&self) -> &'static str {
         "Many small files unpacked into directories, with owner, mode and times."
+    }
+
+    fn len_max_bytes(&self) -> Option<u64> {
+        Some(SMALL_BYTES_MAX)
     }
 
     fn lower(&self) -> Lower {
