@@ -299,6 +299,36 @@ fn root_a_killed_run_can_be_resumed() {
 }
 
 #[test]
+fn root_a_run_is_continued_only_where_it_was_begun() {
+    if !is_root() {
+        return;
+    }
+    let place = Place::new(&MATRIX.replace("blocks_max = 3", "blocks_max = 1\nbacking = [\"dir\", \"tmpfs\"]"));
+    stdout(&place.run(&["--driver", "plain"]));
+    let path = place.path("out/samples.jsonl");
+    let text = fs::read_to_string(&path).unwrap();
+    let rest = text.split_once('\n').unwrap().1;
+    let header: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    type Change = fn(&mut serde_json::Value);
+    let changes: [(i32, &str, Change); 4] = [
+        (0, "", |_| {}),
+        (4, "kernel: 0.0.1 | ", |it| it["host"]["kernel"] = "0.0.1".into()),
+        (4, "backings.dir.fs_type: xyz | ", |it| it["host"]["backings"][0]["fs_type"] = "xyz".into()),
+        (2, "layer 0 is outside 1 to 400", |it| it["cells"][0]["found_at"] = 0.into()),
+    ];
+    for (code, expected, change) in changes {
+        let mut header = header.clone();
+        change(&mut header);
+        fs::write(&path, format!("{header}\n{rest}")).unwrap();
+        let output = place.run(&["--resume"]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(said.contains(expected), "{said}");
+        place.assert_left_clean();
+    }
+}
+
+#[test]
 fn root_loop_images_and_tmpfs_leave_nothing() {
     if !is_root() {
         return;

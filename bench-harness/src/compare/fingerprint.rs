@@ -1,6 +1,7 @@
 //! Whether two runs are of machines alike: every recorded fact, but for those that differ in each run.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde_json::Value;
 
@@ -20,6 +21,17 @@ pub struct Difference {
     pub base: String,
     /// What the second run says.
     pub head: String,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} | {}", self.fact, self.base, self.head)
+    }
+}
+
+/// All of `differing`, one after the other.
+pub fn told(differing: &[Difference]) -> String {
+    differing.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// The facts in which `base` and `head` differ. A backing that only one run has does not count.
@@ -50,6 +62,12 @@ pub fn differences(base: &HostFacts, head: &HostFacts) -> Result<Vec<Difference>
 
 /// Facts by name; what is not known is left out.
 fn facts(host: &HostFacts) -> Result<BTreeMap<String, String>> {
+    let mut host = host.clone();
+    // A run makes its tmpfs as large as its cells need, which says nothing about the machine.
+    for backing in host.backings.iter_mut().filter(|it| it.name.starts_with("tmpfs")) {
+        let words = backing.options.split(',').filter(|it| !it.starts_with("size="));
+        backing.options = words.collect::<Vec<_>>().join(",");
+    }
     let value = serde_json::to_value(host).map_err(std::io::Error::from).at("write", "facts")?;
     let mut facts = BTreeMap::new();
     flatten("", &value, &mut facts);
@@ -95,7 +113,7 @@ mod tests {
             path: "/scratch".into(),
             fs_hash: None,
         };
-        host.backings = vec![backing("dir"), backing("loop:xfs")];
+        host.backings = vec![backing("dir"), backing("loop:xfs"), backing("tmpfs")];
         host.peers = BTreeMap::from([("aufs".to_owned(), "aufs 0.1.0".to_owned())]);
         host
     }
@@ -110,8 +128,9 @@ mod tests {
         head.clock_ns += 1;
         head.steal_ms += 1;
         head.backings[0].path = "/elsewhere".into();
+        head.backings[2].options += ",size=65700k";
         head.backings.reverse();
-        head.backings.remove(0);
+        head.backings.remove(1);
         assert_eq!(differences(&base, &head).unwrap(), []);
     }
 

@@ -3,7 +3,8 @@
 //! Samples of different machines must never be pooled, nor one machine's be
 //! divided by another's. So the backing `dir` of the second machine becomes
 //! `dir@2`: where layers lie is a parameter of every cell, and whatever is
-//! told apart by parameters keeps machines apart.
+//! told apart by parameters keeps machines apart. Runs of one label must be of one
+//! machine and, where they share a backing, of one file system.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::cell::Cell;
+use crate::compare::fingerprint::{differences, told};
 use crate::error::{At as _, BenchError, BenchErrorKind, Result};
 use crate::host::{BackingFacts, HostFacts};
 use crate::matrix::expand::PlannedCell;
@@ -42,7 +44,8 @@ impl Part {
 ///
 /// # Errors
 ///
-/// - `Config`: the runs do not belong together, a cell was measured twice by one machine, or shards are missing.
+/// - `Config`: the runs do not belong together, a cell was measured twice by one machine, two machines have one
+///   label, or shards are missing.
 /// - else a run cannot be read, or `out` not be written.
 pub fn merge(dirs: &[PathBuf], out: &Path, partial: bool) -> Result<RunRecord> {
     let mut parts = Vec::new();
@@ -117,10 +120,13 @@ fn number_hosts(parts: &mut [Part]) -> Result<Vec<HostFacts>> {
             continue;
         };
         let known = &mut hosts[at];
-        let what = |it: &HostFacts| (it.kernel.clone(), it.cpu.clone(), it.cpus, it.memory_bytes);
-        if what(known) != what(&own) {
-            let what =
-                format!("another machine of these is called {:?} too; name them by run --label", own.label);
+        let differing = differences(known, &own)?;
+        if !differing.is_empty() {
+            let what = format!(
+                "its machine is called {:?} too, and differs: {}; name machines by run --label",
+                own.label,
+                told(&differing)
+            );
             return Err(part.refused(what));
         }
         let new: Vec<_> = own
@@ -242,4 +248,53 @@ fn ending(parts: &[Part]) -> Option<Record> {
     let worst = [Ending::Interrupted, Ending::Budget].into_iter().find(|it| endings.contains(it));
     let layers_unchanged = parts.iter().all(|it| it.run.layers_unchanged == Some(true));
     Some(Record::End { ending: worst.unwrap_or(Ending::Complete), layers_unchanged })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::example;
+    use crate::run::record::Config;
+
+    /// A run of one cell below `dir`, on a backing of type `fs_type`.
+    fn part(dir: &Path, model: &str, fs_type: &str) -> PathBuf {
+        let dir = dir.join(format!("{model}-{fs_type}"));
+        std::fs::create_dir(&dir).unwrap();
+        let mut header = example::run(&[(example::cell("plain", "default", model, 4096, 1), 1000)], 1).header;
+        header.method.config = Some(Config::of("name = \"m\"".to_owned()));
+        header.host.backings = vec![BackingFacts {
+            name: "dir".to_owned(),
+            fs_type: fs_type.to_owned(),
+            options: "relatime".to_owned(),
+            path: "/scratch".into(),
+            fs_hash: None,
+        }];
+        Journal::create(&dir, &header).unwrap();
+        dir
+    }
+
+    #[test]
+    fn runs_of_one_label_on_two_file_systems_are_refused() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = |model, fs_type| part(place.path(), model, fs_type);
+        let (ext4, xfs) = (dir("chmod", "ext4"), dir("lookup", "xfs"));
+        let error = merge(&[dir("copy-up", "ext4"), xfs], &place.path().join("no"), false).unwrap_err();
+        assert!(error.line().contains("backings.dir.fs_type: ext4 | xfs"), "{}", error.line());
+        let both = merge(&[place.path().join("copy-up-ext4"), ext4], &place.path().join("out"), false);
+        assert_eq!(both.unwrap().header.cells.len(), 2);
+    }
+
+    #[test]
+    fn a_change_of_a_layer_outlives_the_missing_end_of_its_part() {
+        let place = tempfile::tempdir().unwrap();
+        let dirs = [part(place.path(), "copy-up", "ext4"), part(place.path(), "chmod", "ext4")];
+        let mut journal = Journal::reopen(&dirs[0]).unwrap();
+        let changed = Record::End { ending: Ending::Interrupted, layers_unchanged: false };
+        for record in [changed, Record::BlockStart { block: 0, session: 0 }] {
+            journal.append(&record).unwrap();
+        }
+        journal.flush().unwrap();
+        let merged = merge(&dirs, &place.path().join("out"), false).unwrap();
+        assert_eq!(merged.layers_unchanged, Some(false));
+    }
 }

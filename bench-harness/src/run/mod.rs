@@ -18,11 +18,13 @@ mod runner;
 mod session;
 pub mod standing;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::cell::Cache;
+use crate::cell::{Cache, Subject};
+use crate::compare::fingerprint::{differences, told};
 use crate::driver::command as described;
 use crate::error::{At as _, BenchError, BenchErrorKind, Exit, Result};
 use crate::host::HostFacts;
@@ -124,7 +126,7 @@ pub fn start(plan: &Plan, out: &Path, interrupt: &Interrupt) -> Result<Outcome> 
 ///
 /// # Errors
 ///
-/// There is no run, it made its cells cold in another way, or as [`start`].
+/// There is no run, it made its cells cold in another way, it is of another machine or file system, or as [`start`].
 pub fn resume(
     out: &Path,
     scratch: &Path,
@@ -154,6 +156,7 @@ pub fn resume(
     let mut bench = Bench::open(&header.cells, scratch)?;
     bench.cooling = header.method.cache_policy;
     interrupt.note_scratch(bench.scratch());
+    check_alike(&header.host, &host_of(&header, &bench)?, out)?;
     let journal = Journal::reopen(out)?;
     let budget = Budget::new(header.blocks_max);
     let standing = Standing::of(&record);
@@ -163,6 +166,30 @@ pub fn resume(
     Runner { bench, header, journal, budget, progress, interrupt, standing, check_all, sessions, deadline }
         .go(done, out)?;
     outcome(out)
+}
+
+/// What is true of the host now, as far as `header` says what it was.
+fn host_of(header: &Header, bench: &Bench) -> Result<HostFacts> {
+    let subjects: BTreeSet<Subject> = header.cells.iter().map(|it| it.cell.subject()).collect();
+    for Subject { driver, options } in subjects {
+        // Asking loads the modules whose parameters the header has.
+        if let Err(missing) = bench::known(&driver)?.needs(&options) {
+            tracing::warn!(driver, missing, "a driver of the run is missing");
+        }
+    }
+    let mut host = HostFacts::read(header.host.seed, &header.host.matrix)?;
+    host.backings = bench.backings.values().map(|it| it.facts.clone()).collect();
+    Ok(host)
+}
+
+/// Refuses to go on where samples would be of something else than those before: all are pooled.
+fn check_alike(recorded: &HostFacts, now: &HostFacts, out: &Path) -> Result<()> {
+    let differing = differences(recorded, now)?;
+    if differing.is_empty() {
+        return Ok(());
+    }
+    let what = format!("the run was measured elsewhere: {}; begin one of its own", told(&differing));
+    Err(BenchError::new("continue", out, BenchErrorKind::Refused(what)))
 }
 
 /// Whether somebody asked for the cell; nobody asks for yardsticks.
