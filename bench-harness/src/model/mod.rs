@@ -315,7 +315,8 @@ impl Bed<'_> {
     /// Opens `file` through the mount.
     fn open(&self, file: &FileSpec, flags: OFlags) -> Result<File> {
         let opened = openat(self.root(), &file.path, flags | OFlags::CLOEXEC, Mode::empty());
-        opened.map(File::from).at("open", self.view.root.join(&file.path))
+        // Called while a sample is timed: the whole path is made for an error only.
+        opened.map(File::from).map_err(|errno| BenchError::new("open", self.view.root.join(&file.path), errno))
     }
 
     /// Makes the caches what the cell wants: `hot` has looked the file up and read from it.

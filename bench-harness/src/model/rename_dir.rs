@@ -3,6 +3,7 @@
 //! Overlayfs without `redirect_dir` and most unions refuse. What follows is `mv`'s copy and removal, one file
 //! after the other, so that the time of such a driver is that of a copy; the metric `exdev` says which it was.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
@@ -22,7 +23,7 @@ use super::rename::moved;
 use super::walk::{Met, walk};
 use super::{Bed, Lower, Model, Timing, close};
 use crate::cell::Cache;
-use crate::error::{At as _, Result};
+use crate::error::{At as _, BenchError, Result};
 use crate::host::elapsed_ns;
 use crate::layers::FileSpec;
 use crate::pattern::{Extent, SMALL_BYTES_MAX};
@@ -60,9 +61,15 @@ fn copy_and_remove(bed: &Bed<'_>, from: &Path, to: &Path) -> Result<()> {
         names.push(name_of(entry));
         Ok(())
     })?;
-    names.iter().try_for_each(|it| copy_file(&source, &target, Path::new(it)).at("copy", from.join(it)))?;
+    // All of it is timed: paths are made for errors only.
+    let failed = |op, it: &OsString, error: std::io::Error| BenchError::new(op, from.join(it), error);
+    names.iter().try_for_each(|it| {
+        copy_file(&source, &target, Path::new(it)).map_err(|error| failed("copy", it, error))
+    })?;
     chmodat(bed.root(), to, Mode::from_raw_mode(0o755), AtFlags::empty()).at("chmod", to)?;
-    names.iter().try_for_each(|it| unlinkat(&source, it, AtFlags::empty()).at("unlink", from.join(it)))?;
+    names.iter().try_for_each(|it| {
+        unlinkat(&source, it, AtFlags::empty()).map_err(|errno| failed("unlink", it, errno.into()))
+    })?;
     unlinkat(bed.root(), from, AtFlags::REMOVEDIR).at("remove directory", from)
 }
 
