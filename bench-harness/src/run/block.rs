@@ -86,8 +86,7 @@ impl Blocks<'_> {
         // Cold cells come last: what they drop is missing to all that follow.
         let (cold, warm): (Vec<_>, Vec<_>) =
             order(self.seed, block, self.cells.len()).into_iter().partition(is_cold);
-        let dropped =
-            self.bench.cooling == Cooling::Host && cold.iter().any(|it| self.standing.is_due(*it));
+        let dropped = self.bench.cooling == Cooling::Host && cold.iter().any(|it| self.standing.is_due(*it));
         for index in warm.into_iter().chain(cold) {
             self.interrupt.check()?;
             let cell = &self.cells[index].cell;
@@ -148,13 +147,7 @@ impl Blocks<'_> {
     }
 
     /// Mounts `stack` again where a cell's failure has ended its server: the others of the stack are not to blame.
-    fn renew(
-        &mut self,
-        stack: &Stack,
-        block: u32,
-        views: &mut Views,
-        journal: &mut Journal,
-    ) -> Result<()> {
+    fn renew(&mut self, stack: &Stack, block: u32, views: &mut Views, journal: &mut Journal) -> Result<()> {
         let Some((mut view, home)) = views.remove(stack) else { return Ok(()) };
         let guard = self.bench.watchdog.guard(&home, Limits::chosen().mount);
         if !view.is_dead() {
@@ -300,7 +293,7 @@ impl Blocks<'_> {
         guard: &Guard<'_>,
     ) -> Result<Vec<Taken>> {
         let mut taken = Vec::with_capacity(specs.len());
-        let rate = self.rate_per_s.filter(|_| model.is_single_operation());
+        let rate = self.rate_per_s.filter(|_| is_in_open_loop(model, bed.params.cache));
         let arrivals = rate.map(|rate| Arrivals::start(self.seed, bed.block, cell, rate, specs.len()));
         for (index, file) in specs.iter().enumerate() {
             self.interrupt.check()?;
@@ -336,6 +329,12 @@ impl Blocks<'_> {
     }
 }
 
+/// Whether samples can be due at a time: single operations, but cold ones not, for which the bench itself makes the
+/// caches cold right before each, for longer than most of them take.
+fn is_in_open_loop(model: &dyn Model, cache: Cache) -> bool {
+    model.is_single_operation() && cache != Cache::Cold
+}
+
 /// Where a stack is mounted after its server at `home` has ended: `3.1`, then `3.2`, since it may end again.
 fn next_home(home: &Path) -> PathBuf {
     let mounted: u32 = home.extension().and_then(|it| it.to_str()?.parse().ok()).unwrap_or(0);
@@ -366,6 +365,20 @@ fn metrics_of<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model;
+
+    #[test]
+    fn an_open_loop_charges_no_driver_with_what_the_bench_does() {
+        for (name, cache, expected) in [
+            ("copy-up", Cache::Fresh, true),
+            ("lookup", Cache::Hot, true),
+            ("copy-up", Cache::Cold, false),
+            ("walk", Cache::Fresh, false),
+        ] {
+            let model = model::by_name(name).unwrap();
+            assert_eq!(is_in_open_loop(model, cache), expected, "{name} {}", cache.as_str());
+        }
+    }
 
     #[test]
     fn a_server_may_end_more_than_once_in_a_block() {
