@@ -127,6 +127,10 @@ impl Model for Density {
         "Many containers of a stack brought up one by one, each with a file copied up and a program running; see metrics.csv."
     }
 
+    fn mounts_anew(&self) -> bool {
+        true
+    }
+
     fn lower(&self) -> Lower {
         Lower::File
     }

@@ -152,6 +152,11 @@ pub trait Model: Send + Sync + fmt::Debug {
         true
     }
 
+    /// Whether each sample mounts the stack anew, for which some drivers copy the whole tree.
+    fn mounts_anew(&self) -> bool {
+        false
+    }
+
     /// What it must not find in the caches with `cache = cold`.
     fn chills(&self) -> Chill {
         Chill::Nothing
@@ -316,7 +321,9 @@ impl Bed<'_> {
     fn open(&self, file: &FileSpec, flags: OFlags) -> Result<File> {
         let opened = openat(self.root(), &file.path, flags | OFlags::CLOEXEC, Mode::empty());
         // Called while a sample is timed: the whole path is made for an error only.
-        opened.map(File::from).map_err(|errno| BenchError::new("open", self.view.root.join(&file.path), errno))
+        opened
+            .map(File::from)
+            .map_err(|errno| BenchError::new("open", self.view.root.join(&file.path), errno))
     }
 
     /// Makes the caches what the cell wants: `hot` has looked the file up and read from it.

@@ -25,6 +25,10 @@ impl Model for Mount {
         "From the call until a file of the lowest layer is found; vfs and reflink copy the tree here."
     }
 
+    fn mounts_anew(&self) -> bool {
+        true
+    }
+
     fn lower(&self) -> Lower {
         Lower::Nothing
     }

@@ -47,6 +47,10 @@ impl Model for PageCache {
         "A file of a layer read through a second mount, after a first has read it; memory of both in metrics.csv."
     }
 
+    fn mounts_anew(&self) -> bool {
+        true
+    }
+
     fn fills_branches(&self) -> bool {
         false
     }

@@ -32,6 +32,10 @@ impl Model for ServerMemory {
         "A first walk of a large tree on a mount of its own; the server's memory is in metrics.csv."
     }
 
+    fn mounts_anew(&self) -> bool {
+        true
+    }
+
     fn lower(&self) -> Lower {
         Lower::Tree(Shape::Dirs(DIRS))
     }

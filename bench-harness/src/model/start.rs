@@ -26,6 +26,10 @@ impl Model for Start {
         "From the mount call until a program of the lowest layer has run and ended; plain has nothing to mount."
     }
 
+    fn mounts_anew(&self) -> bool {
+        true
+    }
+
     fn lower(&self) -> Lower {
         Lower::Nothing
     }

@@ -11,7 +11,7 @@ use crate::cell::Params;
 use crate::driver::{Branch, Driver, Imported, View};
 use crate::error::{At as _, BenchError, BenchErrorKind, Result};
 use crate::layers::{FileSpec, Fingerprint, WARM_FILE};
-use crate::model::{Bed, Lower, Model};
+use crate::model::{self, Bed, Lower, Model};
 use crate::pattern::Extent;
 
 /// Files up to this length are always compared whole.
@@ -95,7 +95,35 @@ pub fn remove_strays(bed: &Bed<'_>, model: &dyn Model, specs: &[FileSpec]) {
 ///
 /// What `syncfs(2)` reports.
 pub fn settle_after(bench: &Bench, params: &Params, specs: &[FileSpec]) -> Result<()> {
-    let copies_tree = params.model == "mount";
-    let dirtied: u64 = specs.iter().map(|it| it.len_bytes.max(4096) * u64::from(it.entries.max(1))).sum();
-    if copies_tree || SETTLE_BYTES <= dirtied { bench.settle() } else { Ok(()) }
+    if dirties_much(params, specs) { bench.settle() } else { Ok(()) }
+}
+
+/// Whether samples of `params` on `specs` may leave so much to be written that the next cell would pay for it.
+fn dirties_much(params: &Params, specs: &[FileSpec]) -> bool {
+    let copies_tree = model::by_name(&params.model).is_some_and(|it| it.mounts_anew());
+    let each = |it: &FileSpec| it.len_bytes.max(4096).saturating_mul(u64::from(it.entries.max(1)));
+    copies_tree || SETTLE_BYTES <= specs.iter().map(each).fold(0, u64::saturating_add)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::example;
+
+    #[test]
+    fn what_may_copy_a_tree_is_written_before_the_next_cell() {
+        for (name, len_bytes, expected) in [
+            ("copy-up", 4096, false),
+            ("copy-up", 8 << 20, true),
+            ("lookup", 4096, false),
+            ("mount", 0, true),
+            ("start", 0, true),
+            ("density", 4096, true),
+            ("page-cache", 4096, true),
+        ] {
+            let params = example::cell("vfs", "default", name, len_bytes, 1).params;
+            let file = FileSpec { path: "data/f".into(), number: 1, len_bytes, found_at: 1, entries: 0 };
+            assert_eq!(dirties_much(&params, &[file]), expected, "{name} of {len_bytes}");
+        }
+    }
 }
