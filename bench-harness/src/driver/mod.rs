@@ -74,6 +74,11 @@ pub trait Driver: Send + Sync + fmt::Debug {
         false
     }
 
+    /// Whether each mount takes as much room as the layers; copies that share blocks do not.
+    fn copies_on_mount(&self) -> bool {
+        false
+    }
+
     /// Whether a process of its own serves the mount.
     fn has_server(&self) -> bool {
         false

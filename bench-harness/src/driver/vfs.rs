@@ -26,6 +26,10 @@ impl Driver for Vfs {
         true
     }
 
+    fn copies_on_mount(&self) -> bool {
+        true
+    }
+
     fn import(&self, layers: &LayerStack, home: &Path) -> Result<Imported> {
         flat::import(layers, home, CopyHow::Bytes)
     }

@@ -57,7 +57,8 @@ impl Estimate {
             // Yardsticks prepare and check next to nothing.
             handled += u64::from(*files) * u64::from(!is_yardstick(&cell.params.model));
             entries += u64::from(*files) * u64::from(cell.params.entries);
-            bytes = bytes.saturating_add(u64::from(*files) * each * cell.params.file_bytes);
+            let of_cell = (u64::from(*files) * each).saturating_mul(cell.params.file_bytes);
+            bytes = bytes.saturating_add(of_cell);
             stacks.insert(cell.stack());
             room_bytes.entry(cell.params.backing.clone()).or_insert(0);
         }
@@ -78,7 +79,8 @@ impl Estimate {
 
     /// Why the run should be confirmed before it starts, where `free_bytes` are free for it.
     pub fn excess(&self, free_bytes: u64) -> Option<String> {
-        let room: u64 = self.room_bytes.iter().filter(|it| it.0 != "tmpfs").map(|it| *it.1).sum();
+        let on_disk = self.room_bytes.iter().filter(|it| it.0 != "tmpfs");
+        let room = on_disk.fold(0, |sum: u64, it| sum.saturating_add(*it.1));
         let why = if CELLS_MAX < self.cells {
             format!("more than {CELLS_MAX} cells")
         } else if SAMPLES_MAX < self.samples {
@@ -93,7 +95,8 @@ impl Estimate {
 
     /// `210 cells, 1300 samples and about 4 s in a block, 1.2 GiB of layers and branches, built in about 9 s`.
     pub fn line(&self) -> String {
-        let room = human_bytes(self.room_bytes.values().sum::<u64>() as f64);
+        let room = self.room_bytes.values().fold(0, |sum: u64, it| sum.saturating_add(*it));
+        let room = human_bytes(room as f64);
         format!(
             "{} cells, {} samples and about {} in a block, {room} of layers and branches, built in about {}",
             self.cells,

@@ -115,9 +115,12 @@ impl Bench {
     fn open_backings(&mut self, cells: &[PlannedCell]) -> Result<()> {
         let names = names(cells);
         // An eighth for what file systems need besides.
-        let needed = |name: &str| layers::planned_bytes(cells, name) / 8 * 9 + (64 << 20);
+        let needed = |name: &str| {
+            (layers::planned_bytes(cells, name) / 8).saturating_mul(9).saturating_add(64 << 20)
+        };
         // Images are sparse: each would find room in itself that the host does not have for all.
-        let in_images = names.iter().filter(|it| backing::is_image(it)).map(|it| needed(it)).sum();
+        let in_images = names.iter().filter(|it| backing::is_image(it)).map(|it| needed(it));
+        let in_images = in_images.fold(0, u64::saturating_add);
         backing::check_room(self.scratch.path(), in_images)?;
         for name in names {
             if self.backings.contains_key(name) {
