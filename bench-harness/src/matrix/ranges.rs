@@ -3,6 +3,7 @@
 use super::expand::PlannedCell;
 use crate::model::{self, Model, is_yardstick};
 use crate::size::human_bytes;
+use crate::{backing, suggest};
 
 /// The key that is wrong, and why.
 pub type Wrong = (&'static str, String);
@@ -94,8 +95,11 @@ pub fn rate(rate: f64) -> Result<(), Wrong> {
 /// Checks a cell that no matrix of this process has made; an axis that its model does not have is 0.
 pub fn cell(planned: &PlannedCell) -> Result<(), Wrong> {
     let params = &planned.cell.params;
-    let unknown = || ("model", crate::suggest::unknown("model", &params.model, &model::names()));
+    let unknown = || ("model", suggest::unknown("model", &params.model, &model::names()));
     let model = model::by_name(&params.model).ok_or_else(unknown)?;
+    if !backing::NAMES.contains(&params.backing.as_str()) {
+        return Err(("backing", suggest::unknown("backing", &params.backing, backing::NAMES)));
+    }
     layer(params.found_at)?;
     layer(params.n_layers)?;
     if params.n_layers < params.found_at {
@@ -143,7 +147,8 @@ mod tests {
     #[test]
     fn what_no_stack_can_hold_is_named() {
         type Change = fn(&mut PlannedCell);
-        let changes: [(&str, Change); 9] = [
+        let changes: [(&str, Change); 10] = [
+            ("backing", |it| it.cell.params.backing = "loop:ext5".to_owned()),
             ("model", |it| it.cell.params.model = "copyup".to_owned()),
             ("found_at", |it| it.cell.params.found_at = 0),
             ("found_at", |it| it.cell.params.found_at = 4),

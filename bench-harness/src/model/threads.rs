@@ -1,9 +1,10 @@
 //! Threads that begin together, and the time until the last has ended.
 
-use std::sync::Barrier;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::thread::{Builder, ScopedJoinHandle};
 use std::time::Instant;
 
-use crate::error::{BenchError, BenchErrorKind, Result};
+use crate::error::{At as _, BenchError, BenchErrorKind, Result};
 
 /// Lets `n` threads do `work` with their numbers, all at once.
 ///
@@ -12,23 +13,36 @@ use crate::error::{BenchError, BenchErrorKind, Result};
 ///
 /// # Errors
 ///
-/// What the first of them reports that fails.
+/// What the first of them reports that fails, or that a thread cannot be started; none works then.
 pub(super) fn time_all(n: usize, work: impl Fn(usize) -> Result<()> + Sync) -> Result<u64> {
-    let barrier = Barrier::new(n);
+    time_all_by(|_| Builder::new(), n, work)
+}
+
+fn time_all_by(
+    builder: impl Fn(usize) -> Builder,
+    n: usize,
+    work: impl Fn(usize) -> Result<()> + Sync,
+) -> Result<u64> {
+    let gate = Gate::default();
     let run = |number| {
-        barrier.wait();
+        if !gate.wait_for(n) {
+            return Err(missing());
+        }
         let start = Instant::now();
         let done = work(number);
         done.map(|()| (start, Instant::now()))
     };
-    let died = || BenchErrorKind::Tool("a thread of the bench has died".to_owned());
     let spans = std::thread::scope(|scope| {
         let run = &run;
-        let threads: Vec<_> = (0..n).map(|number| scope.spawn(move || run(number))).collect();
-        let join = |it: std::thread::ScopedJoinHandle<'_, _>| {
-            it.join().map_err(|_| BenchError::new("run", "threads", died()))?
-        };
-        threads.into_iter().map(join).collect::<Result<Vec<(Instant, Instant)>>>()
+        let start = |number| builder(number).spawn_scoped(scope, move || run(number)).at("start", "thread");
+        let started: Vec<_> = (0..n).map(start).collect();
+        if started.iter().any(Result::is_err) {
+            gate.give_up();
+        }
+        let join = |it: Result<ScopedJoinHandle<'_, _>>| it?.join().map_err(|_| died())?;
+        // An error of starting comes before those of the threads that were sent home.
+        let (started, failed): (Vec<_>, Vec<_>) = started.into_iter().partition(Result::is_ok);
+        failed.into_iter().chain(started).map(join).collect::<Result<Vec<(Instant, Instant)>>>()
     })?;
     let first = spans.iter().map(|it| it.0).min();
     let last = spans.iter().map(|it| it.1).max();
@@ -36,8 +50,44 @@ pub(super) fn time_all(n: usize, work: impl Fn(usize) -> Result<()> + Sync) -> R
     Ok(elapsed.map_or(0, |it| u64::try_from(it.as_nanos()).unwrap_or(u64::MAX)))
 }
 
+fn missing() -> BenchError {
+    BenchError::new("start", "thread", BenchErrorKind::Tool("another could not be started".to_owned()))
+}
+
+fn died() -> BenchError {
+    BenchError::new("run", "threads", BenchErrorKind::Tool("a thread of the bench has died".to_owned()))
+}
+
+/// A barrier that can be given up, where some of those who are waited for will never come.
+#[derive(Debug, Default)]
+struct Gate {
+    /// Threads that are here, and whether they are to go home.
+    state: Mutex<(usize, bool)>,
+    changed: Condvar,
+}
+
+impl Gate {
+    /// Waits until `n` threads do; false when it is given up.
+    fn wait_for(&self, n: usize) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.0 += 1;
+        if state.0 == n {
+            self.changed.notify_all();
+        }
+        let waits = |it: &mut (usize, bool)| it.0 < n && !it.1;
+        let state = self.changed.wait_while(state, waits).unwrap_or_else(PoisonError::into_inner);
+        !state.1
+    }
+
+    fn give_up(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).1 = true;
+        self.changed.notify_all();
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
@@ -59,5 +109,19 @@ mod tests {
             _ => Ok(()),
         });
         assert_eq!(failed.unwrap_err().op, "write");
+    }
+
+    #[test]
+    fn a_thread_that_cannot_be_started_sends_the_others_home() {
+        let worked = AtomicUsize::new(0);
+        // More than any address space has.
+        let builder = |number| if number == 2 { Builder::new().stack_size(1 << 60) } else { Builder::new() };
+        let failed = time_all_by(builder, 4, |_| {
+            worked.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        });
+        let error = failed.unwrap_err();
+        assert!(matches!(error.kind, BenchErrorKind::Io(_)), "{}", error.line());
+        assert_eq!(worked.load(Ordering::Relaxed), 0);
     }
 }

@@ -190,7 +190,7 @@ fn join(parts: &[Part], mut hosts: Vec<HostFacts>, missing: Vec<Shard>) -> Resul
     })?;
     header.host.backings = hosts.iter().flat_map(|it| it.backings.iter().cloned()).collect();
     header.host.peers = hosts.iter().flat_map(|it| it.peers.clone()).collect();
-    header.blocks_max = parts.iter().map(|it| n_blocks(&it.run)).sum();
+    header.blocks_max = parts.iter().fold(0, |sum: u32, it| sum.saturating_add(n_blocks(&it.run)));
     (header.cells, header.skips) = (cells, skips);
     // No single command has measured it.
     header.command.clear();
@@ -205,7 +205,7 @@ fn n_blocks(run: &RunRecord) -> u32 {
 /// Writes all records with their new numbers; fields that this version does not know stay as they are.
 fn write(parts: &[Part], header: &Header, places: &[Vec<usize>], out: &Path) -> Result<()> {
     let mut journal = Journal::create(out, header)?;
-    let (mut block, mut session) = (0, 0);
+    let (mut block, mut session) = (0_u64, 0_u64);
     for (part, cells) in parts.iter().zip(places) {
         for line in lines(&part.dir)?.skip(1) {
             let mut record: Value =
@@ -216,8 +216,8 @@ fn write(parts: &[Part], header: &Header, places: &[Vec<usize>], out: &Path) -> 
             renumber(&mut record, cells, block, session);
             journal.append(&record)?;
         }
-        block += n_blocks(&part.run);
-        session += part.run.blocks.values().map(|it| it.session + 1).max().unwrap_or(0);
+        block += u64::from(n_blocks(&part.run));
+        session += part.run.blocks.values().map(|it| u64::from(it.session) + 1).max().unwrap_or(0);
     }
     if let Some(end) = ending(parts) {
         journal.append(&end)?;
@@ -225,17 +225,17 @@ fn write(parts: &[Part], header: &Header, places: &[Vec<usize>], out: &Path) -> 
     journal.flush()
 }
 
-fn renumber(record: &mut Value, cells: &[usize], block: u32, session: u32) {
+fn renumber(record: &mut Value, cells: &[usize], block: u64, session: u64) {
     let index = record["cell"].as_u64().and_then(|it| cells.get(usize::try_from(it).ok()?));
     if let Some(index) = index {
         record["cell"] = Value::from(*index);
     }
     if let Some(own) = record["block"].as_u64() {
-        record["block"] = Value::from(own + u64::from(block));
+        record["block"] = Value::from(own + block);
     }
     if record["type"] == "block-start" {
         let own = record["session"].as_u64().unwrap_or(0);
-        record["session"] = Value::from(own + u64::from(session));
+        record["session"] = Value::from(own + session);
     }
 }
 

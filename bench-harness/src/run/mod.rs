@@ -29,6 +29,7 @@ use crate::driver::command as described;
 use crate::error::{At as _, BenchError, BenchErrorKind, Exit, Result};
 use crate::host::HostFacts;
 use crate::matrix::expand::PlannedCell;
+use crate::matrix::ranges;
 use crate::model::is_yardstick;
 use bench::{Bench, Feasible};
 use budget::Budget;
@@ -147,6 +148,7 @@ pub fn resume(
         let reason = "it was merged from several; continue those, and merge again".to_owned();
         return Err(BenchError::new("continue", out, BenchErrorKind::Config(reason)));
     }
+    check_ranges(&header).map_err(|what| BenchError::new("continue", out, BenchErrorKind::Config(what)))?;
     for definition in &header.origin.commands {
         let config =
             |what| BenchError::new("describe driver", &definition.name, BenchErrorKind::Config(what));
@@ -166,6 +168,14 @@ pub fn resume(
     Runner { bench, header, journal, budget, progress, interrupt, standing, check_all, sessions, deadline }
         .go(done, out)?;
     outcome(out)
+}
+
+/// Refuses what no matrix could ask for: a journal is a file that anyone may have edited.
+fn check_ranges(header: &Header) -> Result<(), String> {
+    let checked = header.cells.iter().try_for_each(ranges::cell);
+    let checked = checked.and_then(|()| ranges::sessions(header.method.sessions));
+    let checked = checked.and_then(|()| header.method.rate_per_s.map_or(Ok(()), ranges::rate));
+    checked.map_err(|(key, what)| format!("{key}: {what}"))
 }
 
 /// What is true of the host now, as far as `header` says what it was.

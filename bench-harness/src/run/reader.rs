@@ -11,6 +11,9 @@ use super::record::{Ending, Header, Record, SCHEMA, SCHEMAS_READ};
 use crate::cell::Params;
 use crate::error::{At as _, BenchError, BenchErrorKind, Result};
 
+/// The largest number of a block or session that is read: what counts on from it must not overflow.
+const NUMBER_MAX: u32 = 1 << 30;
+
 /// A run as its journal tells it.
 #[derive(Debug, Clone)]
 pub struct RunRecord {
@@ -122,6 +125,9 @@ impl RunRecord {
         let known = |cell: usize| if cell < n_cells { Ok(cell) } else { Err(format!("no cell {cell}")) };
         match record {
             Record::Header(_) => return Err("a second header".to_owned()),
+            Record::BlockStart { block, session } if NUMBER_MAX < block.max(session) => {
+                return Err(format!("block {block} of session {session} is beyond {NUMBER_MAX}"));
+            }
             Record::BlockStart { block, session } => {
                 // A cell that failed in a block that was cut off is measured no more, so its error must stay.
                 let errors = self.blocks.remove(&block).map(|it| it.errors).unwrap_or_default();

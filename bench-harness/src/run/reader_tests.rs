@@ -114,10 +114,8 @@ fn what_went_wrong_before_an_interrupt_is_not_forgotten() {
     let resumed = read_with(&[Record::BlockStart { block: 1, session: 1 }]);
     assert_eq!(resumed.ending, None, "a run that goes on has not ended");
     assert_eq!(resumed.errors(), BTreeMap::from([(0, "wrong".to_owned())]), "the cell has no numbers");
-    let ended = read_with(&[
-        Record::BlockEnd { block: 1, elapsed_ms: 5, steal_ms: 0 },
-        end(Ending::Complete, true),
-    ]);
+    let ended =
+        read_with(&[Record::BlockEnd { block: 1, elapsed_ms: 5, steal_ms: 0 }, end(Ending::Complete, true)]);
     assert_eq!((ended.n_complete(), ended.errors().len()), (2, 1));
     assert_eq!((ended.ending, ended.layers_unchanged), (Some(Ending::Complete), Some(false)));
 }
@@ -157,6 +155,14 @@ fn damage_is_named_by_line() {
                 "{\"type\":\"error\",\"cell\":9,\"block\":0,\"message\":\"x\"}"
             ),
             "line 3: no cell 9",
+        ),
+        (
+            format!("{good}\n{{\"type\":\"block-start\",\"block\":{}}}\n", u32::MAX),
+            "line 2: block 4294967295 of session 0 is beyond",
+        ),
+        (
+            format!("{good}\n{{\"type\":\"block-start\",\"block\":0,\"session\":{}}}\n", u32::MAX),
+            "line 2: block 0 of session 4294967295 is beyond",
         ),
     ] {
         let error = RunRecord::read(Cursor::new(text), Path::new("x")).unwrap_err();
