@@ -1,6 +1,7 @@
 //! Where layers and branches lie: a directory, a tmpfs, or a loop image of its own file system.
 
 use std::fs::{self, File};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -217,7 +218,8 @@ fn attach(image: &Path) -> Result<LoopDevice> {
 /// Runs `command` and returns what it said; `package` names the remedy where it is missing.
 fn run(command: &mut Command, package: &str) -> Result<String> {
     let program = PathBuf::from(command.get_program());
-    let output = command.output().map_err(|error| {
+    // A group of its own: Ctrl-C must reach the bench alone, which ends the run in order.
+    let output = command.process_group(0).output().map_err(|error| {
         let reason = format!("{error}; install {package}");
         BenchError::new("run", &program, BenchErrorKind::Refused(reason))
     })?;
@@ -241,4 +243,17 @@ pub fn scratch(parent: &Path) -> Result<tempfile::TempDir> {
         return Err(BenchError::new("use backing", &parent, BenchErrorKind::Config(reason)));
     }
     tempfile::Builder::new().prefix("s").tempdir_in(&parent).at("create scratch in", &parent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_in_groups_of_their_own() {
+        // Field 5 of a stat line is the process group.
+        let said = run(Command::new("cut").args(["-d ", "-f5", "/proc/self/stat"]), "coreutils").unwrap();
+        let group: i32 = said.trim().parse().unwrap();
+        assert_ne!(group, nix::unistd::getpgrp().as_raw(), "Ctrl-C would end it with the bench");
+    }
 }

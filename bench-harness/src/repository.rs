@@ -1,6 +1,7 @@
 //! Repositories that lie in layers, made and asked by the `git` program.
 
 use std::fs::{self, File};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
@@ -32,6 +33,8 @@ fn git(dir: &Path) -> Command {
     // The owner of a layer's files need not be who measures; and nothing may run behind a sample.
     command.args(["-c", "safe.directory=*", "-c", "gc.auto=0", "-c", "maintenance.auto=false"]);
     command.args(["-c", "core.fsmonitor=false", "-C"]).arg(dir);
+    // A group of its own: Ctrl-C must reach the bench alone, which ends the run in order.
+    command.process_group(0);
     command
 }
 
@@ -121,5 +124,18 @@ mod tests {
         assert!(!same_index(one.path(), two.path()).unwrap());
         fs::remove_file(one.path().join(INDEX)).unwrap();
         assert!(same_index(one.path(), two.path()).is_err());
+    }
+
+    #[test]
+    fn git_is_in_a_group_of_its_own() {
+        if !has_git() {
+            return println!("skipped: no git");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = git(dir.path());
+        // Field 5 of a stat line is the process group.
+        command.args(["-c", "alias.group=!cut -d' ' -f5 /proc/self/stat", "group"]);
+        let group: i32 = said(command, dir.path()).unwrap().trim().parse().unwrap();
+        assert_ne!(group, nix::unistd::getpgrp().as_raw(), "Ctrl-C would end it with the bench");
     }
 }

@@ -217,27 +217,32 @@ esac
 "#;
 
 #[test]
-fn root_the_second_signal_ends_a_run_at_once() {
+fn root_the_second_signal_ends_a_run_and_a_list_at_once() {
     if !is_root() {
         return;
     }
     let matrix = "name = \"stuck\"\nbudget = \"60s\"\nblocks_max = 2\nbacking = [\"tmpfs\"]\n[[driver]]\nname = \"plain\"\n\
                   [[driver]]\nname = \"aufs-fuse\"\n[[group]]\nmodels = [\"lookup\"]\nfound_at = [1]\nfiles = 1\n";
-    let place = Place::new(matrix);
-    let aufs = place.path("aufs");
-    fs::write(&aufs, STUCK.replace("$PLACE", place.0.path().to_str().unwrap())).unwrap();
-    fs::set_permissions(&aufs, fs::Permissions::from_mode(0o755)).unwrap();
-    let mut command = place.command(&[]);
-    command.env("AUFS_BIN", &aufs).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut child = command.spawn().unwrap();
-    // The trial mount of the driver is stuck already.
-    wait_for(&place.path("stuck"), "stuck");
-    signal(&child, Signal::SIGINT);
-    std::thread::sleep(Duration::from_millis(100));
-    assert!(child.try_wait().unwrap().is_none(), "the first signal waits for the driver");
-    signal(&child, Signal::SIGINT);
-    assert_eq!(wait(&mut child).code(), Some(130));
-    place.assert_left_clean();
+    for verb in ["run", "list"] {
+        let place = Place::new(matrix);
+        let aufs = place.path("aufs");
+        fs::write(&aufs, STUCK.replace("$PLACE", place.0.path().to_str().unwrap())).unwrap();
+        fs::set_permissions(&aufs, fs::Permissions::from_mode(0o755)).unwrap();
+        let mut command = place.bench(&[verb, "--matrix", "m.toml", "--backing", "scratch"]);
+        if verb == "run" {
+            command.args(["--out", "out"]);
+        }
+        command.env("AUFS_BIN", &aufs).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        // The trial mount of the driver is stuck already.
+        wait_for(&place.path("stuck"), "stuck");
+        signal(&child, Signal::SIGINT);
+        std::thread::sleep(Duration::from_millis(100));
+        assert!(child.try_wait().unwrap().is_none(), "{verb}: the first signal waits for the driver");
+        signal(&child, Signal::SIGINT);
+        assert_eq!(wait(&mut child).code(), Some(130), "{verb}");
+        place.assert_left_clean();
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Versions of what mounts: of a program, or of the kernel.
 
 use std::fs::{self, File};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -30,7 +31,8 @@ pub fn of_command(mut command: Command, name: &str) -> Option<String> {
     let home = tempfile::tempdir().ok()?;
     let said = home.path().join("said");
     let out = File::create(&said).ok()?;
-    command.stdin(Stdio::null()).stderr(out.try_clone().ok()?).stdout(out);
+    // A group of its own, as all programs have that the bench starts: Ctrl-C must reach the bench alone.
+    command.stdin(Stdio::null()).stderr(out.try_clone().ok()?).stdout(out).process_group(0);
     let mut child = command.env(super::marked::MARK, home.path()).spawn().ok()?;
     server::wait(&mut child, home.path(), PATIENCE).ok()?;
     line_of(&String::from_utf8_lossy(&fs::read(said).ok()?), name)

@@ -66,7 +66,17 @@ impl Bench {
     ///
     /// A backing cannot be made, or has too little room.
     pub fn open(cells: &[PlannedCell], parent: &Path) -> Result<Self> {
+        Self::open_noted(cells, parent, |_| ())
+    }
+
+    /// As [`open`](Self::open), telling `note` of the directory that holds all of it before anything is in it.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_noted(cells: &[PlannedCell], parent: &Path, note: impl FnOnce(&Path)) -> Result<Self> {
         let scratch = backing::scratch(parent)?;
+        note(scratch.path());
         let (layers, imports, backings, cooling) = Default::default();
         let watchdog = Watchdog::start(Limits::chosen())?;
         let pattern = Pattern::default();
@@ -115,9 +125,8 @@ impl Bench {
     fn open_backings(&mut self, cells: &[PlannedCell]) -> Result<()> {
         let names = names(cells);
         // An eighth for what file systems need besides.
-        let needed = |name: &str| {
-            (layers::planned_bytes(cells, name) / 8).saturating_mul(9).saturating_add(64 << 20)
-        };
+        let needed =
+            |name: &str| (layers::planned_bytes(cells, name) / 8).saturating_mul(9).saturating_add(64 << 20);
         // Images are sparse: each would find room in itself that the host does not have for all.
         let in_images = names.iter().filter(|it| backing::is_image(it)).map(|it| needed(it));
         let in_images = in_images.fold(0, u64::saturating_add);

@@ -94,9 +94,8 @@ pub fn start(plan: &Plan, out: &Path, interrupt: &Interrupt) -> Result<Outcome> 
     claim(out)?;
     let progress = Progress::start(plan.cells.len(), deadline);
     progress.stage("trying drivers");
-    let mut bench = Bench::open(&plan.cells, &plan.scratch)?;
+    let mut bench = Bench::open_noted(&plan.cells, &plan.scratch, |it| interrupt.note_scratch(it))?;
     bench.cooling = plan.method.cache_policy;
-    interrupt.note_scratch(bench.scratch());
     let Feasible { cells, skips } = bench.feasible(&plan.cells, interrupt)?;
     if !cells.iter().any(is_wanted) && plan.cells.iter().any(is_wanted) {
         let reasons: Vec<String> =
@@ -155,9 +154,8 @@ pub fn resume(
         described::register(definition).map_err(config)?;
     }
     let progress = Progress::start(header.cells.len(), deadline);
-    let mut bench = Bench::open(&header.cells, scratch)?;
+    let mut bench = Bench::open_noted(&header.cells, scratch, |it| interrupt.note_scratch(it))?;
     bench.cooling = header.method.cache_policy;
-    interrupt.note_scratch(bench.scratch());
     check_alike(&header.host, &host_of(&header, &bench)?, out)?;
     let journal = Journal::reopen(out)?;
     let budget = Budget::new(header.blocks_max);

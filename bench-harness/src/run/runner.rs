@@ -50,7 +50,11 @@ impl Runner<'_> {
         self.progress.finish();
         let ending = match measured {
             Ok(ending) => ending,
-            Err(BenchError { kind: BenchErrorKind::Interrupted, .. }) => Ending::Interrupted,
+            // Whatever failed after a signal may have failed of it.
+            Err(error) if self.interrupt.check().is_err() => {
+                tracing::debug!(error = error.line(), "interrupted");
+                Ending::Interrupted
+            }
             Err(error) if error.is_full() => return Err(kept(error, out)),
             Err(error) => return Err(error),
         };

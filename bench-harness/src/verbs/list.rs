@@ -6,10 +6,11 @@ use serde::Serialize;
 
 use super::matrix::{MatrixArgs, planned};
 use super::outln;
+use super::signals;
 use crate::cell::Subject;
 use crate::error::{At as _, Exit, Result};
 use crate::matrix::expand::subjects;
-use crate::{backing, driver, model, run, sandbox};
+use crate::{backing, driver, model, run};
 
 /// Arguments of `list`.
 #[derive(Debug, Args)]
@@ -47,20 +48,24 @@ struct ListedDriver {
 ///
 /// # Errors
 ///
-/// A wrong matrix, or no scratch directory to try drivers in.
+/// A wrong matrix, no scratch directory to try drivers in, or a signal came.
 pub fn list(args: &ListArgs) -> Result<Exit> {
     let (matrix, cells) = planned(&args.matrix, None)?;
-    sandbox::enter()?;
+    let interrupt = signals::install()?;
     let scratch = backing::scratch(&args.matrix.backing)?;
+    interrupt.note_scratch(scratch.path());
     let wanted = |it: &Subject| args.matrix.drivers.is_empty() || args.matrix.drivers.contains(&it.driver);
     let subjects = if args.all { every_subject() } else { subjects(&matrix) };
     let mut drivers = Vec::new();
     for Subject { driver: name, options } in subjects.into_iter().filter(wanted) {
+        interrupt.check()?;
         let known = run::bench::known(&name)?;
         let tried = driver::probe(known, &options, scratch.path());
         let (version, available) = (known.version(), tried.is_ok());
         drivers.push(ListedDriver { name, options, version, available, reason: tried.err() });
     }
+    // A trial that a signal has ended says nothing about its driver.
+    interrupt.check()?;
     let listing = Listing { drivers, models: model::names(), cells: cells.len() };
     if args.json {
         let text = serde_json::to_string_pretty(&listing).map_err(std::io::Error::from);
