@@ -303,8 +303,12 @@ fn root_a_run_is_continued_only_where_it_was_begun() {
     if !is_root() {
         return;
     }
-    let place = Place::new(&MATRIX.replace("blocks_max = 3", "blocks_max = 1\nbacking = [\"dir\", \"tmpfs\"]"));
+    let place =
+        Place::new(&MATRIX.replace("blocks_max = 3", "blocks_max = 1\nbacking = [\"dir\", \"tmpfs\"]"));
     stdout(&place.run(&["--driver", "plain"]));
+    let unknown = place.run(&["--resume", "--versus", "overlayfs"]);
+    let said = String::from_utf8_lossy(&unknown.stderr);
+    assert_eq!(unknown.status.code(), Some(2), "the matrix has it, the run has not: {said}");
     let path = place.path("out/samples.jsonl");
     let text = fs::read_to_string(&path).unwrap();
     let rest = text.split_once('\n').unwrap().1;

@@ -53,33 +53,38 @@ fn fuse(listed: bool, device: bool) -> Finding {
     }
 }
 
-/// Whether mounts can be made, given how entering a namespace went.
-pub fn privilege(entered: Result<(), String>) -> Finding {
+/// Whether mounts can be made, given how entering a namespace went, and whether this process is in a user
+/// namespace since: there it is root whoever started it.
+pub fn privilege(entered: Result<(), String>, in_user_namespace: bool) -> Finding {
     match entered {
-        Ok(()) if nix::unistd::geteuid().is_root() => {
-            Finding::ok("mounting", "allowed in a namespace of its own")
-        }
-        Ok(()) => Finding::warn("mounting", "in a user namespace", "as root more drivers can be measured"),
+        Ok(()) if !in_user_namespace => Finding::ok("mounting", "allowed in a namespace of its own"),
+        Ok(()) => Finding::warn(
+            "mounting",
+            "in a user namespace",
+            "as root of the host more drivers can be measured",
+        ),
         Err(reason) => Finding::red("mounting", reason, "run as root, or allow user namespaces"),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Level::{Ok, Red, Warn};
+    use super::super::Level::{self, Red, Warn};
     use super::*;
 
     #[test]
     fn levels_follow_what_is_found() {
         let parameters = BTreeMap::from([("metacopy".to_owned(), "N".to_owned())]);
         for (finding, level, words) in [
-            (overlay(true, &parameters), Ok, "metacopy=N"),
+            (overlay(true, &parameters), Level::Ok, "metacopy=N"),
             (overlay(false, &parameters), Warn, "not loaded"),
-            (aufs(false), Ok, "skipped"),
-            (fuse(true, true), Ok, "/dev/fuse"),
+            (aufs(false), Level::Ok, "skipped"),
+            (fuse(true, true), Level::Ok, "/dev/fuse"),
             (fuse(true, false), Warn, "no /dev/fuse"),
             (fuse(false, false), Warn, "not loaded"),
-            (privilege(Err("unshare: refused".to_owned())), Red, "refused"),
+            (privilege(Err("unshare: refused".to_owned()), false), Red, "refused"),
+            (privilege(Ok(()), false), Level::Ok, "of its own"),
+            (privilege(Ok(()), true), Warn, "in a user namespace"),
         ] {
             assert_eq!(finding.level, level, "{finding:?}");
             assert!(finding.found.contains(words), "{finding:?}");

@@ -121,7 +121,8 @@ pub fn examine(backing: &Path, watch: Duration) -> Result<CheckUp> {
     findings.push(prediction.finding());
     findings.extend(drivers::findings(root));
     drop(scratch);
-    findings.push(drivers::privilege(sandbox::enter().map(drop).map_err(|error| error.line())));
+    let entered = sandbox::enter().map(drop).map_err(|error| error.line());
+    findings.push(drivers::privilege(entered, sandbox::in_user_namespace()));
     findings.push(build(&environment));
     Ok(CheckUp { findings, prediction })
 }

@@ -1,5 +1,6 @@
 //! `run`: measures a matrix.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use super::limits::LimitArgs;
 use super::matrix::{MatrixArgs, cells_of, resolved};
 use super::signals;
 use super::{outln, print_text};
+use crate::cell::Subject;
 use crate::compare::saved;
 use crate::driver::command::definitions_of;
 use crate::error::{BenchError, BenchErrorKind, Exit, Result};
@@ -120,8 +122,9 @@ pub fn run(args: &RunArgs) -> Result<Exit> {
     args.limits.choose();
     let (matrix, cells) = resolved_run(args)?;
     let part = Part::of(args, &matrix, cells)?;
-    let versus =
-        versus::chosen(args.versus.as_deref(), part.cells.iter().map(|it| it.cell.subject()).collect())?;
+    let out = args.out.clone().unwrap_or_else(|| default_out(""));
+    let known = subjects_of(args, &part.cells, &out)?;
+    let versus = versus::chosen(args.versus.as_deref(), known)?;
     if args.print_config {
         return print_config(&matrix, &part.cells);
     }
@@ -136,7 +139,6 @@ pub fn run(args: &RunArgs) -> Result<Exit> {
     if cooling == Cooling::Host {
         cold::check_allowed()?;
     }
-    let out = args.out.clone().unwrap_or_else(|| default_out(""));
     let outcome = if args.resume {
         run::resume(&out, &args.matrix.backing, resumed_budget(args, &out)?, cooling, &interrupt)?
     } else {
@@ -154,6 +156,12 @@ pub fn run(args: &RunArgs) -> Result<Exit> {
     tell(&outcome);
     outln!("{}", page.display())?;
     Ok(outcome.exit)
+}
+
+/// Whom the run has that is measured, or continued with its own cells.
+fn subjects_of(args: &RunArgs, cells: &[PlannedCell], out: &Path) -> Result<BTreeSet<Subject>> {
+    let subjects = |cells: &[PlannedCell]| cells.iter().map(|it| it.cell.subject()).collect();
+    Ok(if args.resume { subjects(&RunRecord::load(out)?.header.cells) } else { subjects(cells) })
 }
 
 /// What this run measures of the whole matrix: the shard that is asked for, or all.
