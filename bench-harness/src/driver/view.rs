@@ -199,12 +199,16 @@ impl View {
         }
     }
 
-    /// Unmounts by `command`; when that fails, what it left is detached and its server killed.
+    /// Unmounts by `command`; when that fails, its server is killed and what it left is detached.
     fn run_unmount(&self, command: Command) -> Result<()> {
         let unmounted = server::run(command, &self.home);
         if unmounted.is_err() {
-            nix::mount::umount2(&self.root, MntFlags::MNT_DETACH).at("detach", &self.root)?;
+            // First the server: a command that failed after it had unmounted leaves nothing to detach.
             marked::kill_below(&self.home);
+            match nix::mount::umount2(&self.root, MntFlags::MNT_DETACH) {
+                Ok(()) | Err(Errno::EINVAL) => {}
+                Err(errno) => warn!(root = %self.root.display(), %errno, "a mount was not detached"),
+            }
         }
         unmounted
     }
@@ -228,4 +232,27 @@ pub fn unmount(target: &Path) -> Result<()> {
     }
     nix::mount::umount2(target, MntFlags::MNT_DETACH).at("detach", target)?;
     Err(BenchError::new("unmount", target, BenchErrorKind::Tool("stayed busy, detached".to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_unmount_ends_the_server_though_nothing_is_mounted() {
+        let dir = tempfile::tempdir().unwrap();
+        let branch = Branch::create(&dir.path().join("b")).unwrap();
+        let mut server = Command::new("sleep").arg("1000").env(marked::MARK, &branch.home).spawn().unwrap();
+        // `false umount TARGET` fails, as a command does that has unmounted and met an error then.
+        let error = View::aufs(branch, PathBuf::from("false")).close().unwrap_err();
+        let ended = server.try_wait().unwrap();
+        let ended = ended.or_else(|| {
+            sleep(Duration::from_millis(200));
+            server.try_wait().unwrap()
+        });
+        server.kill().unwrap();
+        server.wait().unwrap();
+        assert!(matches!(error.kind, BenchErrorKind::Refused(_)), "{}", error.line());
+        assert!(ended.is_some(), "its server lives");
+    }
 }
