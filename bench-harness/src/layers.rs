@@ -14,8 +14,9 @@
 //! ```
 
 mod room;
+mod unchanged;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -28,7 +29,7 @@ use crate::error::{At as _, BenchError, BenchErrorKind, Result};
 use crate::matrix::expand::PlannedCell;
 use crate::model;
 use crate::model::Lower;
-use crate::pattern::{Extent, Pattern};
+use crate::pattern::Pattern;
 use crate::pool::in_parallel;
 use crate::program;
 use crate::repository;
@@ -69,6 +70,7 @@ pub struct LayerStack {
     pub files: BTreeMap<Params, Vec<FileSpec>>,
     /// Bytes in all files.
     pub tree_bytes: u64,
+    key: TreeKey,
 }
 
 /// Files of an image tree, spread over its layers, and the length of each: 16 MiB in all.
@@ -121,57 +123,29 @@ impl LayerStack {
     /// Any I/O error while writing, a full disk most likely.
     pub fn build(
         root: &Path,
-        TreeKey { n_layers, content }: TreeKey,
+        key: TreeKey,
         files: BTreeMap<Params, Vec<FileSpec>>,
         pattern: &Pattern,
     ) -> Result<Self> {
-        let dirs: Vec<PathBuf> = (1..=n_layers).map(|layer| root.join(layer.to_string())).collect();
+        let dirs: Vec<PathBuf> = (1..=key.n_layers).map(|layer| root.join(layer.to_string())).collect();
         check_lengths(root, &files)?;
-        // Missing names get their parents too: else a search would end early.
-        let parent = |file: &FileSpec| file.path.parent().map(Path::to_owned).unwrap_or_default();
-        let mut parents: Vec<PathBuf> = files.values().flatten().map(parent).collect();
-        parents.extend(trees(&files).flat_map(|(spec, tree)| tree.dirs(&spec.path)));
-        if content == TreeContent::Program {
-            parents.extend(Path::new(program::PATH).parent().map(Path::to_owned));
-        }
-        parents.sort();
-        parents.dedup();
-        let at: Vec<&FileSpec> = measured(&files).collect();
-        let entries: Vec<(u32, PathBuf, u64, u64)> = entries(&files);
+        let parents = parents(&files, key.content);
+        let held = held(&files, key);
         in_parallel(|| {
-            dirs.par_iter().enumerate().try_for_each(|(index, dir)| {
-                create_dirs(dir, &parents)?;
-                write_file(&dir.join(format!("data/layer-{}", index + 1)), index as u64, 64, pattern)
-            })?;
-            at.par_iter().try_for_each(|file| {
-                let dir = &dirs[file.found_at as usize - 1];
-                write_file(&dir.join(&file.path), file.number, file.len_bytes, pattern)
-            })?;
-            entries.par_iter().try_for_each(|(found_at, path, number, len_bytes)| {
+            dirs.par_iter().try_for_each(|dir| create_dirs(dir, &parents))?;
+            held.par_iter().try_for_each(|(found_at, path, number, len_bytes)| {
                 write_file(&dirs[*found_at as usize - 1].join(path), *number, *len_bytes, pattern)
             })
         })??;
-        if let Some(lowest) = dirs.last() {
-            write_file(&lowest.join(WARM_FILE), 0, 4096, pattern)?;
-        }
-        let image_files = if content == TreeContent::Image { IMAGE_FILES } else { 0 };
-        for index in 0..image_files {
-            let dir = &dirs[index as usize % dirs.len()];
-            write_file(&dir.join(format!("data/image-{index}")), index, IMAGE_FILE_BYTES, pattern)?;
-        }
-        let mut program_bytes = 0;
-        if let Some(lowest) = dirs.last().filter(|_| content == TreeContent::Program) {
+        let mut tree_bytes: u64 = held.iter().map(|it| it.3).sum();
+        if let Some(lowest) = dirs.last().filter(|_| key.content == TreeContent::Program) {
             program::lay(lowest)?;
-            program_bytes = program::len_bytes()?;
+            tree_bytes += program::len_bytes()?;
         }
-        if content == TreeContent::Repository {
+        if key.content == TreeContent::Repository {
             commit_all(&files, &dirs)?;
         }
-        let measured_bytes: u64 =
-            at.iter().map(|file| file.len_bytes).chain(entries.iter().map(|it| it.3)).sum();
-        let tree_bytes =
-            measured_bytes + program_bytes + image_files * IMAGE_FILE_BYTES + 64 * u64::from(n_layers) + 4096;
-        Ok(Self { dirs, files, tree_bytes })
+        Ok(Self { dirs, files, tree_bytes, key })
     }
 
     /// The layer's own copy of `file`.
@@ -197,51 +171,40 @@ impl LayerStack {
         };
         paths.iter().map(of).collect()
     }
+}
 
-    /// Removes files from the tree of `file` in its layer that do not belong there, so that
-    /// what one driver has left does not fail the others; the one is an error of its own.
-    ///
-    /// # Errors
-    ///
-    /// Any I/O error.
-    pub fn remove_strays(&self, file: &FileSpec, lower: Lower) -> Result<()> {
-        let Lower::Tree(shape) = lower else { return Ok(()) };
-        let (tree, base) = (Tree::new(file, shape), self.lower_path(file));
-        let own: BTreeSet<PathBuf> = tree.files(&base).into_iter().map(|it| it.0).collect();
-        for dir in tree.dirs(&base) {
-            for entry in fs::read_dir(&dir).at("read layer directory", &dir)? {
-                let path = entry.at("read layer directory", &dir)?.path();
-                let is_file = fs::symlink_metadata(&path).at("stat layer file", &path)?.is_file();
-                if is_file && !own.contains(&path) {
-                    fs::remove_file(&path).at("remove stray from layer", &path)?;
-                }
-            }
-        }
-        Ok(())
-    }
+/// A file whose content is known: layer, path below it, number, length in bytes.
+type Held = (u32, PathBuf, u64, u64);
 
-    /// Reads every measured file of the layers and compares all bytes and the mode.
-    ///
-    /// # Errors
-    ///
-    /// `Incorrect`: a driver wrote into a layer. Else what reading reports.
-    pub fn check_unchanged(&self, pattern: &Pattern) -> Result<()> {
-        let single = measured(&self.files).map(|it| (it.found_at, it.path.clone(), it.number, it.len_bytes));
-        let all: Vec<_> = single.chain(entries(&self.files)).collect();
-        let check = |(found_at, path, number, len_bytes): &(u32, PathBuf, u64, u64)| {
-            let path = self.dirs[*found_at as usize - 1].join(path);
-            let open = File::open(&path).at("open layer file", &path)?;
-            let difference = pattern.difference(&open, *number, *len_bytes, &[], Extent::Whole);
-            let mode = open.metadata().at("stat layer file", &path)?.mode() & 0o7777;
-            let changed = difference.at("read layer file", &path)?;
-            let changed = changed.or((mode != FILE_MODE).then(|| format!("mode is {mode:o}")));
-            changed.map_or(Ok(()), |what| {
-                let message = format!("the layer was changed: {what}");
-                Err(BenchError::new("check layer file", &path, BenchErrorKind::Incorrect(message)))
-            })
-        };
-        in_parallel(|| all.par_iter().try_for_each(check))?
+/// Every file of the layers of `key` but programs and what git keeps.
+fn held(files: &BTreeMap<Params, Vec<FileSpec>>, key: TreeKey) -> Vec<Held> {
+    let TreeKey { n_layers, content } = key;
+    let of_layer =
+        |layer: u32| (layer, PathBuf::from(format!("data/layer-{layer}")), u64::from(layer) - 1, 64);
+    let image_files = if content == TreeContent::Image { IMAGE_FILES } else { 0 };
+    let of_image = |(index, layer): (u64, u32)| {
+        (layer, PathBuf::from(format!("data/image-{index}")), index, IMAGE_FILE_BYTES)
+    };
+    let single = measured(files).map(|it| (it.found_at, it.path.clone(), it.number, it.len_bytes));
+    let mut held: Vec<Held> = (1..=n_layers).map(of_layer).chain(single).chain(entries(files)).collect();
+    held.push((n_layers, PathBuf::from(WARM_FILE), 0, 4096));
+    held.extend((0..image_files).zip((1..=n_layers).cycle()).map(of_image));
+    held
+}
+
+/// The directories that each layer has, which hold files in some.
+fn parents(files: &BTreeMap<Params, Vec<FileSpec>>, content: TreeContent) -> Vec<PathBuf> {
+    // Missing names get their parents too: else a search would end early.
+    let parent = |file: &FileSpec| file.path.parent().map(Path::to_owned).unwrap_or_default();
+    let mut parents: Vec<PathBuf> = files.values().flatten().map(parent).collect();
+    parents.extend(trees(files).flat_map(|(spec, tree)| tree.dirs(&spec.path)));
+    if content == TreeContent::Program {
+        parents.extend(Path::new(program::PATH).parent().map(Path::to_owned));
     }
+    parents.push(PathBuf::from("data"));
+    parents.sort();
+    parents.dedup();
+    parents
 }
 
 /// The single files that exist, in contrast to trees and to the names that must be missing.
@@ -261,8 +224,8 @@ fn trees(files: &BTreeMap<Params, Vec<FileSpec>>) -> impl Iterator<Item = (&File
     })
 }
 
-/// Every file of the measured trees: layer, path below it, number, length in bytes.
-fn entries(files: &BTreeMap<Params, Vec<FileSpec>>) -> Vec<(u32, PathBuf, u64, u64)> {
+/// Every file of the measured trees.
+fn entries(files: &BTreeMap<Params, Vec<FileSpec>>) -> Vec<Held> {
     let of_tree = |(spec, tree): (&FileSpec, Tree<'_>)| {
         let row = |(path, number)| (spec.found_at, path, number, spec.len_bytes);
         tree.files(&spec.path).into_iter().map(row).collect::<Vec<_>>()
@@ -300,8 +263,6 @@ fn commit_all(files: &BTreeMap<Params, Vec<FileSpec>>, layers: &[PathBuf]) -> Re
 }
 
 fn create_dirs(layer: &Path, parents: &[PathBuf]) -> Result<()> {
-    let data = layer.join("data");
-    fs::create_dir_all(&data).at("create layer", &data)?;
     for parent in parents {
         let path = layer.join(parent);
         fs::create_dir_all(&path).at("create layer", &path)?;

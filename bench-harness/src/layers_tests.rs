@@ -58,6 +58,57 @@ fn files_lie_in_their_layer_and_changes_are_found() {
 }
 
 #[test]
+fn every_file_and_every_name_of_a_layer_is_compared() {
+    let is_found = |content: TreeContent, change: fn(&Path)| {
+        let root = tempfile::tempdir().unwrap();
+        let (pattern, key) = (Pattern::default(), TreeKey { content, ..KEY });
+        let files = plan(&[planned(1, 3), planned(4, 2)], "dir", KEY);
+        let stack = LayerStack::build(root.path(), key, files, &pattern).unwrap();
+        stack.check_unchanged(&pattern).unwrap();
+        change(root.path());
+        matches!(stack.check_unchanged(&pattern), Err(BenchError { kind: BenchErrorKind::Incorrect(_), .. }))
+    };
+    assert!(is_found(TreeContent::Files, |root| touch_at(&root.join("3").join(WARM_FILE))));
+    assert!(is_found(TreeContent::Files, |root| touch_at(&root.join("2/data/layer-2"))));
+    assert!(is_found(TreeContent::Image, |root| touch_at(&root.join("1/data/image-3"))));
+    assert!(is_found(TreeContent::Program, |root| touch_at(&root.join("3").join(program::PATH))));
+    for stray in [
+        |root: &Path| fs::write(root.join("1/data/new"), "").unwrap(),
+        |root: &Path| {
+            fs::create_dir(root.join("3/deep/new")).unwrap();
+        },
+    ] {
+        assert!(is_found(TreeContent::Files, stray));
+    }
+    assert!(is_found(TreeContent::Files, |root| {
+        let path = root.join("1/deep/copy-up-100-2-fresh-d4/1/2/3/f");
+        fs::write(path, "").unwrap();
+    }));
+}
+
+fn touch_at(path: &Path) {
+    File::options().write(true).open(path).unwrap().write_all_at(&[7], 9).unwrap();
+}
+
+#[test]
+fn what_a_driver_made_in_a_layer_is_removed_for_the_others() {
+    let root = tempfile::tempdir().unwrap();
+    let pattern = Pattern::default();
+    let files = plan(&[planned(1, 1)], "dir", KEY);
+    let stack = LayerStack::build(root.path(), KEY, files, &pattern).unwrap();
+    let made =
+        FileSpec { path: PathBuf::from("data/made"), number: 0, len_bytes: 1, found_at: 2, entries: 0 };
+    stack.remove_strays(&made, Lower::Nothing).unwrap();
+    for layer in ["1", "3"] {
+        fs::create_dir_all(root.path().join(layer).join("data/made/d0")).unwrap();
+        stack.remove_strays(&made, Lower::Nothing).unwrap();
+        fs::write(root.path().join(layer).join("data/made"), "x").unwrap();
+        stack.remove_strays(&made, Lower::Nothing).unwrap();
+    }
+    stack.check_unchanged(&pattern).unwrap();
+}
+
+#[test]
 fn deep_trees_are_built_and_paths_too_long_are_refused() {
     let root = tempfile::tempdir().unwrap();
     let pattern = Pattern::default();

@@ -30,7 +30,10 @@ pub fn len_bytes() -> Result<u64> {
     Ok(fs::metadata(SOURCE).at("stat", SOURCE)?.len())
 }
 
-/// Lays the program into `layer`, with mode 0755.
+/// Its mode in a layer.
+const MODE: u32 = 0o755;
+
+/// Lays the program into `layer`.
 ///
 /// # Errors
 ///
@@ -38,7 +41,23 @@ pub fn len_bytes() -> Result<u64> {
 pub fn lay(layer: &Path) -> Result<()> {
     let path = layer.join(PATH);
     fs::copy(SOURCE, &path).at("copy program to", &path)?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).at("chmod", &path)
+    fs::set_permissions(&path, fs::Permissions::from_mode(MODE)).at("chmod", &path)
+}
+
+/// Checks that the program in `layer` is as it was laid there.
+///
+/// # Errors
+///
+/// `Incorrect`, with what is wrong; else what reading reports.
+pub fn check_laid(layer: &Path) -> Result<()> {
+    let path = layer.join(PATH);
+    let mode = fs::metadata(&path).at("stat", &path)?.permissions().mode() & 0o7777;
+    let is_same = fs::read(SOURCE).at("read", SOURCE)? == fs::read(&path).at("read", &path)?;
+    if is_same && mode == MODE {
+        return Ok(());
+    }
+    let what = BenchErrorKind::Incorrect(format!("the layer's program was changed; its mode is {mode:o}"));
+    Err(BenchError::new("check", &path, what))
 }
 
 fn command(root: &Path, token: &str) -> (PathBuf, Command) {

@@ -15,7 +15,7 @@ pub fn planned_bytes(cells: &[PlannedCell], backing: &str) -> u64 {
     let mut trees: BTreeMap<TreeKey, BTreeMap<&Params, u32>> = BTreeMap::new();
     let mut importers: BTreeSet<(&str, TreeKey)> = BTreeSet::new();
     let mut copied: BTreeSet<Stack> = BTreeSet::new();
-    let own = || cells.iter().filter(|it| it.cell.params.backing == backing && !is_refused(it));
+    let own = || cells.iter().filter(move |it| it.cell.params.backing == backing && !is_refused(it));
     for PlannedCell { cell, files, .. } in own() {
         let key = cell.params.tree();
         let most = trees.entry(key).or_default().entry(&cell.params).or_default();
@@ -127,7 +127,11 @@ mod tests {
         assert_eq!(mib(&[cell("overlayfs", "copy-up")]), 4, "and the branch");
         assert_eq!(mib(&[cell("overlayfs", "copy-up"), cell("aufs-fuse", "copy-up")]), 6, "two branches");
         assert_eq!(mib(&[cell("plain", "read-sequential")]), 4, "the layer and its import");
-        assert_eq!(mib(&[cell("vfs", "read-sequential")]), 6, "the layer, its import, and the copy of the mount");
+        assert_eq!(
+            mib(&[cell("vfs", "read-sequential")]),
+            6,
+            "the layer, its import, and the copy of the mount"
+        );
         assert_eq!(mib(&[cell("vfs", "copy-up")]), 6, "what is written is in the copy");
         assert_eq!(mib(&[cell("vfs", "page-cache")]), 10, "and another mount for each of two samples");
         assert_eq!(mib(&[cell("overlayfs", "page-cache")]), 2);
@@ -158,8 +162,7 @@ mod tests {
             assert_eq!(planned.cell.params.tree().content, content);
             planned
         };
-        let cells =
-            [cell("git-status", TreeContent::Repository), cell("density", TreeContent::Program)];
+        let cells = [cell("git-status", TreeContent::Repository), cell("density", TreeContent::Program)];
         assert_eq!(planned_bytes(&cells, "dir"), u64::MAX);
     }
 

@@ -284,7 +284,7 @@ impl Group {
         self.dir_depth.iter().try_for_each(|it| ranges::dir_depth(*it))?;
         self.sizes.iter().try_for_each(|it| ranges::size(*it))?;
         for model in self.models.iter().filter_map(|it| model::by_name(it)) {
-            self.sizes.iter().try_for_each(|it| ranges::size_of(model, *it))?;
+            self.sizes.iter().try_for_each(|it| ranges::size_for(model, *it))?;
         }
         ranges::files(self.files)?;
         self.entries.iter().try_for_each(|it| ranges::entries(*it))?;

@@ -39,7 +39,7 @@ pub fn size(size: u64) -> Result<(), Wrong> {
 }
 
 /// Checks that `model` can take a file of `size` bytes.
-pub fn size_of(model: &dyn Model, size: u64) -> Result<(), Wrong> {
+pub fn size_for(model: &dyn Model, size: u64) -> Result<(), Wrong> {
     let Some(most) = model.len_max_bytes().filter(|most| *most < size && model.is_sized()) else {
         return Ok(());
     };
@@ -110,7 +110,7 @@ pub fn cell(planned: &PlannedCell) -> Result<(), Wrong> {
     let is_sized = model.is_sized() && !is_yardstick(&params.model);
     if is_sized || params.file_bytes != 0 {
         size(params.file_bytes)?;
-        size_of(model, params.file_bytes)?;
+        size_for(model, params.file_bytes)?;
     }
     if model.takes_many() || params.entries != 0 {
         entries(params.entries)?;
@@ -171,13 +171,21 @@ mod tests {
     #[test]
     fn models_whose_contents_end_at_64_kib_take_no_longer_files() {
         let short = [
-            "create", "unlink", "read-files", "rename-dir", "chown-tree", "untar", "remove-tree", "opaque", "parallel",
+            "create",
+            "unlink",
+            "read-files",
+            "rename-dir",
+            "chown-tree",
+            "untar",
+            "remove-tree",
+            "opaque",
+            "parallel",
         ];
         for name in model::names().into_iter().filter(|it| !is_yardstick(it)) {
             let model = model::by_name(name).unwrap();
-            let takes = size_of(model, (64 << 10) + 1).is_ok();
+            let takes = size_for(model, (64 << 10) + 1).is_ok();
             assert_eq!(takes, !short.contains(&name), "{name}");
-            assert_eq!(size_of(model, 64 << 10), Ok(()), "{name}");
+            assert_eq!(size_for(model, 64 << 10), Ok(()), "{name}");
         }
         let mut planned = planned("create");
         planned.cell.params.file_bytes = 1 << 20;
