@@ -28,6 +28,21 @@ fn built_in_matrices_are_good() {
 }
 
 #[test]
+fn unionfs_fuse_writes_with_one_thread_only() {
+    let mut n_single = 0;
+    for name in builtin::names() {
+        for planned in expand::cells(&Matrix::load(name).unwrap(), &[], f64::MAX) {
+            let (driver, params) = (planned.cell.driver.as_str(), &planned.cell.params);
+            if (driver, params.model.as_str()) == ("unionfs-fuse", "writers") {
+                assert_eq!(params.threads, 1, "{name}: its threads fail each other");
+                n_single += 1;
+            }
+        }
+    }
+    assert_eq!(n_single, 2, "full and workloads");
+}
+
+#[test]
 fn errors_name_the_line_and_the_word() {
     for (from, to, expected) in [
         ("blocks_max", "block_max", &["line 3", "\"block_max\"", "did you mean \"blocks_max\"?"][..]),
