@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::labels::labels;
 use crate::cell::{Cell, Subject};
 use crate::error::Result;
-use crate::run::journal::RunRecord;
+use crate::run::journal::{Metric, RunRecord};
 use crate::stats::order::Interval;
 use crate::stats::summary::Summary;
 
@@ -137,10 +137,7 @@ fn metrics(summary: &Summary) -> Result<Vec<Family>> {
     for it in &summary.metrics {
         let name = it.metric.as_str();
         let new = || {
-            (
-                Family::new(name, it.metric.unit(), "gauge", "Median of what was measured besides time."),
-                vec![],
-            )
+            (Family::new(name, unit(it.metric), "gauge", "Median of what was measured besides time."), vec![])
         };
         let (family, seen) = families.entry(name).or_insert_with(new);
         // A cell has one value of a metric; the format forbids a second.
@@ -150,6 +147,12 @@ fn metrics(summary: &Summary) -> Result<Vec<Family>> {
         }
     }
     Ok(families.into_values().map(|it| it.0).collect())
+}
+
+/// The unit of `metric` as the end of a name; nothing for one that no name can end with, such as `1/s`.
+fn unit(metric: Metric) -> &'static str {
+    let is_of_names = |it: char| it.is_ascii_alphanumeric() || it == '_';
+    Some(metric.unit()).filter(|it| it.chars().all(is_of_names)).unwrap_or_default()
 }
 
 fn escaped(text: &str) -> String {
@@ -191,6 +194,12 @@ mod tests {
         }
     }
 
+    /// Whether `text` is `[a-zA-Z_:][a-zA-Z0-9_:]*`.
+    fn is_name(text: &str) -> bool {
+        let begins = |it: char| it.is_ascii_alphabetic() || it == '_' || it == ':';
+        text.starts_with(begins) && text.chars().all(|it| begins(it) || it.is_ascii_digit())
+    }
+
     /// Checks the rules of the format, and returns all samples.
     fn parse(text: &str) -> Vec<(String, BTreeMap<String, String>, f64)> {
         let body = text.strip_suffix("# EOF\n").unwrap();
@@ -200,6 +209,7 @@ mod tests {
             let words: Vec<&str> = line.splitn(4, ' ').collect();
             match words[..] {
                 ["#", "TYPE", name, type_name] => {
+                    assert!(is_name(name), "{name}");
                     assert!(families.insert(name.to_owned()), "{name} comes twice");
                     (family, kind) = (name.to_owned(), type_name.to_owned());
                 }
@@ -254,5 +264,22 @@ mod tests {
         assert!((ratio.2 - 1.0 / 3.0).abs() < 1e-3 && ratio.1["base"] == "overlayfs");
         assert_eq!(named("cell_failed").count(), 1);
         assert_eq!(named("upper_bytes").next().unwrap().2, 4096.0);
+    }
+
+    #[test]
+    fn every_metric_is_a_valid_family() {
+        let schema = serde_json::to_value(schemars::schema_for!(Metric)).unwrap();
+        let names = schema["oneOf"].as_array().unwrap().iter().map(|it| it["const"].clone());
+        let all: Vec<Metric> = names.map(|it| serde_json::from_value(it).unwrap()).collect();
+        assert!(all.contains(&Metric::Writes) && 20 <= all.len(), "{all:?}");
+        let mut run = usual(3);
+        for block in run.blocks.values_mut() {
+            block.metrics = all.iter().map(|it| (0, *it, 7)).collect();
+        }
+        let samples = parse(&text(&Summary::of(&run), &run, None).unwrap());
+        for metric in all {
+            let name = format!("aufs_bench_{}", metric.as_str());
+            assert!(samples.iter().any(|it| it.0.starts_with(&name) && it.2 == 7.0), "{name}");
+        }
     }
 }
