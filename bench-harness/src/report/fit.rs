@@ -1,10 +1,13 @@
 //! The fits of a run as tables.
 
+use std::collections::BTreeSet;
+
 use super::document::{Table, words};
 use super::tables::backing_label;
 use crate::cell::Cache;
 use crate::run::journal::RunRecord;
 use crate::size::{human_bytes, human_ns};
+use crate::stats::fit::BLOCKS_MIN;
 use crate::stats::fit::cost::Cost;
 use crate::stats::fit::of_run::{Estimate, Exponent, Fit, Fits, Place, why_no_interval};
 use crate::stats::order::Interval;
@@ -26,24 +29,36 @@ const COLUMNS: &[&str] = &[
 
 /// A table for each model and place that was fitted.
 pub fn tables(fits: &Fits, run: &RunRecord) -> Vec<Table> {
-    let mut tables: Vec<(&Place, Table)> = Vec::new();
-    for fit in &fits.fits {
-        if tables.last().is_none_or(|it| *it.0 != fit.place) {
-            tables.push((&fit.place, empty(fit, run)));
-        }
-        if let Some((_, table)) = tables.last_mut() {
-            table.rows.push(row(fit));
-        }
-    }
-    tables.into_iter().map(|it| it.1).collect()
+    fits.fits.chunk_by(|a, b| a.place == b.place).map(|it| table(it, run)).collect()
 }
 
-fn empty(fit: &Fit, run: &RunRecord) -> Table {
-    let Place { model, backing, n_layers, dir_depth, cache, entries, threads } = &fit.place;
+fn table(fits: &[Fit], run: &RunRecord) -> Table {
+    let sizes: Vec<u64> = union(fits, |it| &it.sizes_bytes);
+    let layers: Vec<u64> = union(fits, |it| &it.found_at);
+    let rows = fits.iter().map(|it| row(it, &sizes, &layers)).collect();
+    let title = fits.first().map(|it| title(&it.place, 1 < layers.len(), run)).unwrap_or_default();
+    Table { title, note: note(fits, &sizes, &layers), columns: words(COLUMNS), rows }
+}
+
+/// All values of an axis that any of `fits` has, in rising order.
+pub fn union<'a>(fits: impl IntoIterator<Item = &'a Fit>, axis: fn(&Fit) -> &Vec<u64>) -> Vec<u64> {
+    let all: BTreeSet<u64> = fits.into_iter().flat_map(|it| axis(it).iter().copied()).collect();
+    all.into_iter().collect()
+}
+
+/// `25 blocks`, or `3 to 25 blocks` where cells have unlike numbers.
+pub fn blocks_text<'a>(fits: impl IntoIterator<Item = &'a Fit> + Clone) -> String {
+    let least = fits.clone().into_iter().map(|it| it.blocks_least).min().unwrap_or(0);
+    let most = fits.into_iter().map(|it| it.blocks).max().unwrap_or(0);
+    if least == most { format!("{most} blocks") } else { format!("{least} to {most} blocks") }
+}
+
+fn title(place: &Place, has_layers: bool, run: &RunRecord) -> String {
+    let Place { model, backing, n_layers, dir_depth, cache, entries, threads } = place;
     let mut title = format!("Fit of {model} on {}", backing_label(run, backing));
     match n_layers {
         Some(height) => title += &format!(", {height} layers high"),
-        None if 1 < fit.found_at.len() => title += ", file in the lowest layer",
+        None if has_layers => title += ", file in the lowest layer",
         None => {}
     }
     if *dir_depth != 1 {
@@ -58,24 +73,49 @@ fn empty(fit: &Fit, run: &RunRecord) -> Table {
     if *threads != 0 {
         title += &format!(", {threads} threads");
     }
-    Table { title, note: note(fit), columns: words(COLUMNS), rows: Vec::new() }
+    title
 }
 
-fn note(fit: &Fit) -> String {
-    let list = |values: Vec<String>| values.join(", ");
-    let sizes = list(fit.sizes_bytes.iter().map(|it| human_bytes(*it as f64)).collect());
-    let layers = list(fit.found_at.iter().map(ToString::to_string).collect());
-    let day = why_no_interval(fit.sessions, fit.blocks).unwrap_or_else(|| {
-        format!("intervals of a, b and c for another day by t over {} sessions", fit.sessions)
-    });
+/// `4 KiB, 1 MiB`.
+fn sizes_text(sizes: &[u64]) -> String {
+    sizes.iter().map(|it| human_bytes(*it as f64)).collect::<Vec<_>>().join(", ")
+}
+
+/// `1, 8, 32`.
+fn layers_text(layers: &[u64]) -> String {
+    layers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn note(fits: &[Fit], sizes: &[u64], layers: &[u64]) -> String {
     format!(
-        "t = a + b·size + c·found-at, on medians of {} blocks weighted by 1/median²; sizes {sizes}; layers {layers}. \
-         Exponent 1: the whole file is copied; 0: its size does not matter. Intervals are 95 %; {day}.",
-        fit.blocks
+        "t = a + b·size + c·found-at, on medians of {} weighted by 1/median²; sizes {}; layers {}. \
+         Exponent 1: the whole file is copied; 0: its size does not matter. Intervals are 95 %; {}.",
+        blocks_text(fits),
+        sizes_text(sizes),
+        layers_text(layers),
+        intervals_text(fits)
     )
 }
 
-fn row(fit: &Fit) -> Vec<String> {
+/// Which intervals rows have, and why others have none.
+fn intervals_text(fits: &[Fit]) -> String {
+    let mut parts = Vec::new();
+    let known: BTreeSet<usize> =
+        fits.iter().filter(|it| it.absolute.is_known()).map(|it| it.sessions).collect();
+    if let Some((least, most)) = known.first().zip(known.last()) {
+        let sessions = if least == most { format!("{most}") } else { format!("{least} to {most}") };
+        parts.push(format!("intervals of a, b and c for another day by t over {sessions} sessions"));
+    }
+    let reasons: BTreeSet<String> = fits.iter().filter_map(why_no_interval).collect();
+    let elsewhere = if known.is_empty() { "" } else { "elsewhere " };
+    parts.extend(reasons.into_iter().map(|it| format!("{elsewhere}{it}")));
+    if fits.iter().any(|it| it.blocks_least < BLOCKS_MIN) {
+        parts.push(format!("a fit with a cell of fewer than {BLOCKS_MIN} blocks has none within the run"));
+    }
+    parts.join("; ")
+}
+
+fn row(fit: &Fit, sizes: &[u64], layers: &[u64]) -> Vec<String> {
     let axes = fit.axes();
     let Cost { fixed_ns, ns_per_byte, ns_per_layer } = fit.cost;
     let with = |value: f64, interval: Option<Interval>, text: fn(f64) -> String| match interval {
@@ -97,7 +137,7 @@ fn row(fit: &Fit) -> Vec<String> {
         percent(fit.lack_of_fit.left_out_max),
         fit.interaction.map(|it| estimate(it, " %", 100.0)).unwrap_or_default(),
         fit.robust.map(|it| twin(&it, fit)).unwrap_or_default(),
-        remarks(fit),
+        remarks(fit, sizes, layers),
     ]
 }
 
@@ -146,9 +186,18 @@ fn twin(robust: &Cost, fit: &Fit) -> String {
     if parts.is_empty() { "within 5 %".to_owned() } else { parts.join(", ") }
 }
 
-/// What a reader must know of this fit.
-fn remarks(fit: &Fit) -> String {
+/// What a reader must know of this fit, of a table whose fits have `sizes` and `layers`.
+fn remarks(fit: &Fit, sizes: &[u64], layers: &[u64]) -> String {
     let mut parts = Vec::new();
+    if fit.sizes_bytes != sizes {
+        parts.push(format!("sizes {} only", sizes_text(&fit.sizes_bytes)));
+    }
+    if fit.found_at != layers {
+        parts.push(format!("layers {} only", layers_text(&fit.found_at)));
+    }
+    if let Some(n) = fit.cells_shared {
+        parts.push(format!("b × overlayfs over the {n} cells that both have"));
+    }
     if let Some(it) = fit.exponent.filter(|it| !it.dominated) {
         let (low, high) = (human_bytes(it.sizes_bytes.0 as f64), human_bytes(it.sizes_bytes.1 as f64));
         parts.push(format!("* nowhere does the size decide; exponent of {low} to {high}"));
@@ -171,6 +220,8 @@ fn remarks(fit: &Fit) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::example::{cell, run};
+    use crate::stats::summary::Summary;
 
     #[test]
     fn units_are_written() {
@@ -181,5 +232,39 @@ mod tests {
         assert_eq!(per_layer(1570.0), "1.57 µs/layer");
         let interval = Some(Interval { low: -0.001, high: 0.02 });
         assert_eq!(estimate(Estimate { value: -0.000_01, interval }, " %", 100.0), "0.00 % (-0.10 – 2.00)");
+    }
+
+    #[test]
+    fn rows_say_which_sizes_and_intervals_they_have() {
+        let sizes = [4096, 1 << 20, 1 << 24];
+        let time = |size: u64| 100_000 + size / 2;
+        let mut cells: Vec<_> = ["plain", "overlayfs"]
+            .into_iter()
+            .flat_map(|driver| sizes.map(|size| (cell(driver, "default", "copy-up", size, 8), time(size))))
+            .collect();
+        cells.push((cell("overlayfs", "default", "copy-up", 1 << 28, 8), time(1 << 28)));
+        let mut run = run(&cells, 12);
+        for (number, block) in &mut run.blocks {
+            block.session = number % 3;
+            // The largest file is measured in three blocks, all of them in one session.
+            block.samples.retain(|it| it.0 != 6 || (number % 3 == 0 && *number < 9));
+        }
+        let [table] = &tables(&Fits::of(&Summary::of(&run), &run), &run)[..] else { panic!("one table") };
+        for expected in [
+            "medians of 3 to 12 blocks",
+            "sizes 4 KiB, 1 MiB, 16 MiB, 256 MiB;",
+            "intervals of a, b and c for another day by t over 3 sessions; \
+             elsewhere one session and 3 blocks of a cell: no interval at all; \
+             a fit with a cell of fewer than 6 blocks has none within the run.",
+        ] {
+            assert!(table.note.contains(expected), "{expected}: {}", table.note);
+        }
+        let of = |driver: &str| table.rows.iter().find(|it| it[0] == driver).unwrap();
+        assert_eq!(
+            of("plain").last().unwrap(),
+            "sizes 4 KiB, 1 MiB, 16 MiB only; b × overlayfs over the 3 cells that both have"
+        );
+        assert!(of("plain")[2].contains('(') && !of("overlayfs")[2].contains('('), "{:?}", table.rows);
+        assert!(!of("overlayfs").last().unwrap().contains("only"));
     }
 }

@@ -30,13 +30,16 @@ pub fn resample(seed: u64, number: u32, n_blocks: usize) -> Vec<u32> {
     counts
 }
 
-/// `statistic` of each resample of `n_blocks` blocks, in their order; empty with too few blocks.
+/// `statistic` of each resample of the `n_blocks` blocks of a run, in their order.
+///
+/// Empty where the cell with fewest has only `least` of them, and those are too few.
 pub fn resampled<T: Send>(
     seed: u64,
     n_blocks: usize,
+    least: usize,
     statistic: impl Fn(&[u32]) -> T + Sync + Send,
 ) -> Vec<T> {
-    if n_blocks < BLOCKS_MIN {
+    if least < BLOCKS_MIN {
         return Vec::new();
     }
     let one = |number| statistic(&resample(seed, number, n_blocks));

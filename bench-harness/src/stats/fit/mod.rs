@@ -9,5 +9,7 @@ pub mod of_run;
 pub mod shape;
 mod solve;
 
+pub use intervals::BLOCKS_MIN;
+
 #[cfg(test)]
 mod tests;

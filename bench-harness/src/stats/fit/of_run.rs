@@ -9,6 +9,7 @@ use super::cost::{Axes, Cost, Point, fit, fit_robust};
 use super::intervals::{BLOCKS_MIN, SESSIONS_MIN, percentile_interval, resampled, session_interval};
 use super::shape::{self, LackOfFit, Range, TwoSlopes};
 use crate::cell::{Cache, Params, Subject};
+use crate::model::is_yardstick;
 use crate::run::journal::RunRecord;
 use crate::stats::order::{Interval, median, sorted};
 use crate::stats::summary::{Blocks, CellSummary, Summary};
@@ -37,7 +38,7 @@ pub struct Place {
 pub struct Estimate {
     /// The value.
     pub value: f64,
-    /// Its 95 % interval by resampling blocks; none below six blocks.
+    /// Its 95 % interval by resampling blocks; none where a cell has fewer than six.
     pub interval: Option<Interval>,
 }
 
@@ -80,9 +81,11 @@ pub struct Fit {
     pub sizes_bytes: Vec<u64>,
     /// Layers that hold them.
     pub found_at: Vec<u64>,
-    /// Blocks of the run.
+    /// Blocks of the cell that has most of them.
     pub blocks: usize,
-    /// Sessions of the run.
+    /// Blocks of the cell that has fewest.
+    pub blocks_least: usize,
+    /// Sessions that have all of its cells.
     pub sessions: usize,
     /// The fit; the coefficient of an axis that does not vary is zero and says nothing.
     pub cost: Cost,
@@ -98,11 +101,10 @@ pub struct Fit {
     pub interaction: Option<Estimate>,
     /// The model with two slopes, where one is more than 10 % off.
     pub two_slopes: Option<TwoSlopes>,
-    /// b divided by that of overlayfs with default options, paired by block.
+    /// b divided by that of overlayfs with default options, paired by block, both over the cells that both have.
     pub ns_per_byte_to_overlayfs: Option<Estimate>,
-    /// b of each resample.
-    #[serde(skip)]
-    slopes: Vec<Option<f64>>,
+    /// How many cells both have, where one has more: the ratio is then not that of the two b.
+    pub cells_shared: Option<usize>,
 }
 
 /// All fits of a run.
@@ -124,24 +126,32 @@ impl Fit {
     }
 }
 
+impl Absolute {
+    /// Whether any coefficient has an interval.
+    pub fn is_known(&self) -> bool {
+        [self.fixed_ns, self.ns_per_byte, self.ns_per_layer].iter().any(Option::is_some)
+    }
+}
+
 impl Fits {
     /// Fits every subject and model of `run` that varies in size or in layer.
     pub fn of(summary: &Summary, run: &RunRecord) -> Self {
         let sessions: Vec<u32> = run.counted().iter().map(|it| it.session).collect();
         let seed = run.header.host.seed;
-        let mut fits: Vec<Fit> = groups(summary)
-            .into_iter()
-            .filter_map(|((place, subject), cells)| fit_cells(subject, place, &cells, &sessions, seed))
-            .collect();
-        let is_base = |it: &Fit| it.subject.driver == "overlayfs" && it.subject.options == "default";
-        let bases: Vec<(Place, f64, Vec<Option<f64>>)> = fits
-            .iter()
-            .filter(|it| is_base(it))
-            .map(|it| (it.place.clone(), it.cost.ns_per_byte, it.slopes.clone()))
-            .collect();
-        for it in fits.iter_mut().filter(|it| it.axes().sizes && !is_base(it)) {
-            let base = bases.iter().find(|base| base.0 == it.place);
-            it.ns_per_byte_to_overlayfs = base.and_then(|(_, value, slopes)| ratio(it, *value, slopes));
+        let groups = groups(summary);
+        let fit = |((place, subject), cells): (&(Place, Subject), &Cells<'_>)| {
+            fit_cells(subject.clone(), place.clone(), cells, &sessions, seed)
+        };
+        let mut fits: Vec<Fit> = groups.iter().filter_map(fit).collect();
+        let base = Subject { driver: "overlayfs".to_owned(), options: "default".to_owned() };
+        for it in fits.iter_mut().filter(|it| it.axes().sizes && it.subject != base) {
+            let cells = |subject: &Subject| groups.get(&(it.place.clone(), subject.clone()));
+            let Some((own, base)) = cells(&it.subject).zip(cells(&base)) else { continue };
+            let shared = (shared(own, base), shared(base, own));
+            let n_shared = shared.0.len();
+            it.ns_per_byte_to_overlayfs = ratio(&shared.0, &shared.1, sessions.len(), seed);
+            let is_part = n_shared < own.len().max(base.len());
+            it.cells_shared = Some(n_shared).filter(|_| is_part && it.ns_per_byte_to_overlayfs.is_some());
         }
         fits.sort_by_key(|it| (rank(&it.place), driver_rank(&it.subject)));
         Self { fits, missing: missing(summary) }
@@ -160,11 +170,36 @@ fn driver_rank(subject: &Subject) -> (Option<usize>, bool) {
     (names.iter().position(|it| *it == subject.driver), subject.options != "default")
 }
 
-/// b of `own` in that of overlayfs; both were fitted to the same resamples.
-fn ratio(own: &Fit, base: f64, slopes: &[Option<f64>]) -> Option<Estimate> {
-    let share = |a: f64, b: f64| (0.0 < b).then(|| a / b);
-    let each = own.slopes.iter().zip(slopes).map(|(a, b)| share((*a)?, (*b)?));
-    Some(Estimate { value: share(own.cost.ns_per_byte, base)?, interval: percentile_interval(each) })
+/// The cells of `own` whose size and layer `other` has too.
+fn shared<'a>(own: &Cells<'a>, other: &Cells<'_>) -> Cells<'a> {
+    let key = |it: &(&Params, &Blocks)| (it.0.file_bytes, it.0.found_at);
+    let known: BTreeSet<(u64, u32)> = other.iter().map(key).collect();
+    own.iter().filter(|it| known.contains(&key(it))).copied().collect()
+}
+
+/// b of `own` in that of `base`, each fitted to the same sizes and layers and to the same resamples.
+///
+/// A size that only one of them has would bend its line alone: b is seldom the same at all sizes.
+fn ratio(own: &Cells<'_>, base: &Cells<'_>, n_blocks: usize, seed: u64) -> Option<Estimate> {
+    let ns_per_byte = |cells: &Cells<'_>, counts: &[u32]| {
+        let points = points(cells, counts);
+        fit(&points).filter(|_| Axes::of(&points).sizes).map(|it| it.ns_per_byte)
+    };
+    let share = |counts: &[u32]| {
+        let (own, base) = (ns_per_byte(own, counts)?, ns_per_byte(base, counts)?);
+        (0.0 < base).then(|| own / base)
+    };
+    let value = share(&vec![1; n_blocks])?;
+    let least = fewest(own).min(fewest(base));
+    Some(Estimate {
+        value,
+        interval: percentile_interval(resampled(seed, n_blocks, least, share).into_iter()),
+    })
+}
+
+/// Blocks of the cell that has fewest.
+fn fewest(cells: &Cells<'_>) -> usize {
+    cells.iter().map(|it| it.1.len()).min().unwrap_or(0)
 }
 
 /// Cells with numbers, by place and subject; a place whose cells vary in nothing is left out.
@@ -205,7 +240,8 @@ fn places(it: &CellSummary) -> Vec<Place> {
 /// Models that have files, but of one length and in one layer.
 fn missing(summary: &Summary) -> Vec<String> {
     let mut values: BTreeMap<&str, (BTreeSet<u64>, BTreeSet<u32>)> = BTreeMap::new();
-    for it in summary.cells.iter().filter(|it| it.latency.is_some()) {
+    let measured = |it: &&CellSummary| it.latency.is_some() && !is_yardstick(&it.cell.params.model);
+    for it in summary.cells.iter().filter(measured) {
         let of_model = values.entry(&it.cell.params.model).or_default();
         of_model.0.insert(it.cell.params.file_bytes);
         of_model.1.insert(it.cell.params.found_at);
@@ -239,7 +275,6 @@ fn points(cells: &Cells<'_>, counts: &[u32]) -> Vec<Point> {
 
 /// What is computed of each resample.
 struct Resample {
-    ns_per_byte: Option<f64>,
     slope: Option<f64>,
     interaction: Option<f64>,
 }
@@ -255,12 +290,12 @@ fn fit_cells(subject: Subject, place: Place, cells: &Cells<'_>, sessions: &[u32]
         // A cell of a few blocks may be in no drawn block; the flags of the range would be out of step then.
         let range = range.as_ref().filter(|_| drawn.len() == whole.len());
         Resample {
-            ns_per_byte: fit(&drawn).map(|it| it.ns_per_byte),
             slope: range.and_then(|it| shape::slope(&drawn, &it.within)),
             interaction: shape::interaction(&drawn),
         }
     };
-    let resamples = resampled(seed, sessions.len(), one);
+    let blocks_least = fewest(cells);
+    let resamples = resampled(seed, sessions.len(), blocks_least, one);
     let interval = |value: fn(&Resample) -> Option<f64>| percentile_interval(resamples.iter().map(value));
     let exponent = |range: &Range| {
         let within = whole.iter().zip(&range.within).filter(|it| *it.1).map(|it| it.0.size_bytes as u64);
@@ -274,20 +309,22 @@ fn fit_cells(subject: Subject, place: Place, cells: &Cells<'_>, sessions: &[u32]
     };
     let interaction =
         shape::interaction(&whole).map(|value| Estimate { value, interval: interval(|it| it.interaction) });
+    let (n_sessions, absolute) = absolute(cells, sessions);
     Some(Fit {
         exponent: range.as_ref().and_then(exponent),
         sizes_bytes: shape::sizes(&whole),
         found_at: shape::layers(&whole),
-        blocks: sessions.len(),
-        sessions: sessions.iter().collect::<BTreeSet<_>>().len(),
+        blocks: cells.iter().map(|it| it.1.len()).max()?,
+        blocks_least,
+        sessions: n_sessions,
         cost,
         robust: fit_robust(&whole),
-        absolute: absolute(cells, sessions),
+        absolute,
         interaction,
         two_slopes: shape::two_slopes(&whole, &lack_of_fit),
         lack_of_fit,
         ns_per_byte_to_overlayfs: None,
-        slopes: resamples.iter().map(|it| it.ns_per_byte).collect(),
+        cells_shared: None,
         points: whole,
         subject,
         place,
@@ -295,34 +332,38 @@ fn fit_cells(subject: Subject, place: Place, cells: &Cells<'_>, sessions: &[u32]
 }
 
 /// Each session fitted by itself: what differs between sessions is what an interval for another day is made of.
-fn absolute(cells: &Cells<'_>, sessions: &[u32]) -> Absolute {
+///
+/// A session without some of the cells would differ from the others by that
+/// alone, so it is left out. Returns how many are left, too.
+fn absolute(cells: &Cells<'_>, sessions: &[u32]) -> (usize, Absolute) {
     let numbers: BTreeSet<u32> = sessions.iter().copied().collect();
-    let costs: Option<Vec<Cost>> = numbers
-        .iter()
-        .map(|number| {
-            let own: Vec<u32> = sessions.iter().map(|it| u32::from(it == number)).collect();
-            let points = points(cells, &own);
-            // A session without some of the cells would differ from the others by that alone.
-            if points.len() == cells.len() { fit(&points) } else { None }
-        })
-        .collect();
-    let Some(costs) = costs.filter(|it| SESSIONS_MIN <= it.len()) else { return Absolute::default() };
+    let cost = |number: &u32| {
+        let own: Vec<u32> = sessions.iter().map(|it| u32::from(it == number)).collect();
+        let points = points(cells, &own);
+        if points.len() == cells.len() { fit(&points) } else { None }
+    };
+    let costs: Vec<Cost> = numbers.iter().filter_map(cost).collect();
     let interval = |value: fn(&Cost) -> f64| session_interval(&costs.iter().map(value).collect::<Vec<_>>());
-    Absolute {
+    let absolute = Absolute {
         fixed_ns: interval(|it| it.fixed_ns),
         ns_per_byte: interval(|it| it.ns_per_byte),
         ns_per_layer: interval(|it| it.ns_per_layer),
-    }
+    };
+    (costs.len(), absolute)
 }
 
-/// Why a fit has no interval of its absolute values.
-pub fn why_no_interval(n_sessions: usize, n_blocks: usize) -> Option<String> {
-    match (n_sessions, n_blocks) {
-        (0 | 1, blocks) if blocks < BLOCKS_MIN => {
-            Some(format!("one session of {blocks} blocks: no interval at all"))
-        }
-        (0 | 1, _) => Some("one session: no interval for another day".to_owned()),
-        (n, _) if n < SESSIONS_MIN => Some(format!("{n} sessions: no interval for another day")),
-        _ => None,
+/// Why `fit` has no interval of any of its absolute values.
+pub fn why_no_interval(fit: &Fit) -> Option<String> {
+    if fit.absolute.is_known() {
+        return None;
     }
+    Some(match (fit.sessions, fit.blocks_least) {
+        (0, _) => "no session has all cells: no interval for another day".to_owned(),
+        (1, blocks) if blocks < BLOCKS_MIN => {
+            format!("one session and {blocks} blocks of a cell: no interval at all")
+        }
+        (1, _) => "one session: no interval for another day".to_owned(),
+        (n, _) if n < SESSIONS_MIN => format!("{n} sessions: no interval for another day"),
+        _ => "each cost is 0 in some session: no interval for another day".to_owned(),
+    })
 }

@@ -8,7 +8,9 @@ use super::cost::{Cost, Point, fit, fit_robust};
 use super::intervals::{percentile_interval, resampled, session_interval};
 use super::of_run::{Fits, why_no_interval};
 use super::shape::{exponent_range, interaction, lack_of_fit, slope, two_slopes};
+use crate::cell::Cell;
 use crate::report::example;
+use crate::run::journal::RunRecord;
 use crate::stats::order::{median, sorted};
 use crate::stats::summary::Summary;
 
@@ -162,7 +164,7 @@ fn resampled_exponents_and_session_costs_cover_what_is_true() {
     for trial in 0..trials {
         let blocks = noisy_blocks(&mut rng, 0.0, 12);
         let of = |counts: &[u32]| slope(&medians(&blocks, counts), &within);
-        let interval = percentile_interval(resampled(trial, 12, of).into_iter()).unwrap();
+        let interval = percentile_interval(resampled(trial, 12, 12, of).into_iter()).unwrap();
         exponents += u32::from(interval.low <= truth && truth <= interval.high);
         // The level of a session is another each time, as on a machine with other work.
         let sessions: Vec<f64> = (0..5)
@@ -200,7 +202,10 @@ fn sessions_give_intervals_and_one_session_says_so() {
         let [overlayfs, unionfs] = &fits.fits[..] else { unreachable!("two fits") };
         assert!(near(overlayfs.cost.ns_per_byte, 0.5, 0.01), "{:?}", overlayfs.cost);
         assert_eq!(overlayfs.absolute.ns_per_byte.is_some(), expected, "{n_sessions} sessions");
-        assert_eq!(why_no_interval(overlayfs.sessions, overlayfs.blocks).is_none(), expected);
+        assert_eq!(
+            (overlayfs.sessions, why_no_interval(overlayfs).is_none()),
+            (n_sessions as usize, expected)
+        );
         let ratio = unionfs.ns_per_byte_to_overlayfs.unwrap();
         let interval = ratio.interval.unwrap();
         assert!(
@@ -209,4 +214,82 @@ fn sessions_give_intervals_and_one_session_says_so() {
         );
         assert!(overlayfs.exponent.unwrap().slope.interval.is_some());
     }
+}
+
+/// Overlayfs and a copy of half its speed at each byte, at three sizes and in two layers.
+fn two_drivers(sizes: [u64; 3]) -> Vec<(Cell, u64)> {
+    let pairs = sizes.iter().flat_map(|size| [1, 8].map(|layer| (*size, layer)));
+    let both = |(size, layer): (u64, u32)| {
+        let copy = |driver| example::cell(driver, "default", "copy-up", size, layer);
+        let time = |ns_per_byte: f64| (1e5 + ns_per_byte * size as f64 + 1500.0 * f64::from(layer)) as u64;
+        [(copy("overlayfs"), time(0.5)), (copy("unionfs-fuse"), time(1.0))]
+    };
+    pairs.flat_map(both).collect()
+}
+
+fn fits_of(run: &RunRecord) -> Fits {
+    Fits::of(&Summary::of(run), run)
+}
+
+/// Removes the samples of cells that `unwanted` names, by block and cell.
+fn without(run: &mut RunRecord, unwanted: impl Fn(u32, &Cell) -> bool) {
+    let cells: Vec<Cell> = run.header.cells.iter().map(|it| it.cell.clone()).collect();
+    for (number, block) in &mut run.blocks {
+        block.samples.retain(|it| !unwanted(*number, &cells[it.0]));
+    }
+}
+
+#[test]
+fn a_cell_of_three_blocks_gives_no_interval() {
+    for (n_blocks, expected) in [(3, false), (5, false), (6, true), (12, true)] {
+        let mut run = example::run(&two_drivers([4096, 1 << 20, 1 << 28]), 12);
+        without(&mut run, |block, cell| n_blocks <= block && cell.params.file_bytes == 1 << 28);
+        for fit in fits_of(&run).fits {
+            assert_eq!((fit.blocks, fit.blocks_least), (12, n_blocks as usize));
+            assert_eq!(fit.exponent.unwrap().slope.interval.is_some(), expected, "{n_blocks} blocks");
+            assert_eq!(fit.interaction.unwrap().interval.is_some(), expected, "{n_blocks} blocks");
+            let ratio = fit.ns_per_byte_to_overlayfs.map(|it| it.interval.is_some());
+            assert_eq!(ratio, (fit.subject.driver != "overlayfs").then_some(expected), "{n_blocks} blocks");
+        }
+    }
+}
+
+#[test]
+fn ratios_of_slopes_are_over_the_cells_that_both_have() {
+    // Beyond 1 MiB a byte costs overlayfs ten times as much, and only it has such a file.
+    let mut cells = two_drivers([4096, 65_536, 1 << 20]);
+    for layer in [1, 8] {
+        cells.push((example::cell("overlayfs", "default", "copy-up", 1 << 28, layer), 5 * (1 << 28)));
+    }
+    let fits = fits_of(&example::run(&cells, 12)).fits;
+    let [overlayfs, unionfs] = &fits[..] else { panic!("two fits") };
+    let apart = unionfs.cost.ns_per_byte / overlayfs.cost.ns_per_byte;
+    assert!(!near(apart, 2.0, 0.05), "the large file bends the line of overlayfs: {apart}");
+    let ratio = unionfs.ns_per_byte_to_overlayfs.unwrap();
+    let interval = ratio.interval.unwrap();
+    assert!(near(ratio.value, 2.0, 0.01) && interval.low <= 2.01 && 1.99 <= interval.high, "{ratio:?}");
+    assert_eq!((overlayfs.cells_shared, unionfs.cells_shared), (None, Some(6)));
+}
+
+#[test]
+fn sessions_without_a_cell_are_left_out() {
+    let mut run = example::run(&two_drivers([4096, 1 << 20, 1 << 24]), 20);
+    for (n_sessions, n_whole, expected) in [(4, 4, true), (4, 3, true), (4, 2, false)] {
+        run.blocks.iter_mut().for_each(|(number, block)| block.session = number % n_sessions);
+        // A cell that is precise enough after the first sessions is in none of the others.
+        without(&mut run, |block, cell| {
+            n_whole <= block % n_sessions && cell.params.found_at == 8 && cell.params.file_bytes == 4096
+        });
+        let fit = &fits_of(&run).fits[0];
+        assert_eq!((fit.points.len(), fit.sessions), (6, n_whole as usize));
+        assert_eq!(fit.absolute.ns_per_byte.is_some(), expected, "{n_whole} of {n_sessions} sessions");
+        assert_eq!(why_no_interval(fit).is_none(), expected);
+    }
+}
+
+#[test]
+fn yardsticks_are_not_missed_in_fits() {
+    let mut cells = two_drivers([4096, 1 << 20, 1 << 24]);
+    cells.push((example::cell("plain", "default", "reference", 0, 1), 25_000));
+    assert!(fits_of(&example::run(&cells, 6)).missing.is_empty());
 }
