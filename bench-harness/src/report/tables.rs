@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::cell::Cell;
 use crate::error::{BenchError, BenchErrorKind, Result};
+use crate::host::HostFacts;
 use crate::run::journal::RunRecord;
 use crate::stats::summary::{CellSummary, MetricSummary, Summary};
 
@@ -59,6 +60,13 @@ struct MetricLine<'a> {
 pub fn backing_label(run: &RunRecord, name: &str) -> String {
     let facts = run.header.host.backings.iter().find(|it| it.name == name);
     facts.map_or_else(|| name.to_owned(), |it| it.label())
+}
+
+/// The machine that `backing` is of: in a merged run the second for `dir@2`.
+pub fn host_of<'a>(run: &'a RunRecord, backing: &str) -> &'a HostFacts {
+    let number = backing.rsplit_once('@').and_then(|it| it.1.parse::<usize>().ok());
+    let own = number.and_then(|it| run.header.origin.hosts.get(it.checked_sub(1)?));
+    own.unwrap_or(&run.header.host)
 }
 
 /// All cells of `summary` as CSV.

@@ -9,7 +9,7 @@ use super::ratios;
 use super::{Figure, Kind};
 use crate::cell::{Cache, Params, Subject};
 use crate::model::Lower;
-use crate::report::tables::backing_label;
+use crate::report::tables::{backing_label, host_of};
 use crate::report::versus::subjects;
 use crate::run::journal::RunRecord;
 use crate::size::human_bytes;
@@ -117,8 +117,12 @@ impl Chooser<'_> {
     }
 
     fn subtitle(&self) -> String {
-        let host = &self.run.header.host;
-        let blocks = self.run.n_complete();
+        let host = host_of(self.run, &self.backing);
+        // Not those of the run: a merged one has the blocks of other machines too.
+        let own =
+            |it: &&CellSummary| it.cell.params.backing == self.backing && it.cell.params.model == self.model;
+        let cells = self.summary.cells.iter().filter(own);
+        let blocks = cells.map(|it| it.block_medians.len()).max().unwrap_or(0);
         let backing = backing_label(self.run, &self.backing);
         let date = host.started_at.split('T').next().unwrap_or_default();
         format!(

@@ -4,7 +4,8 @@ use super::fit::{Dot, FitChart, Line};
 use super::palette::look;
 use super::{Figure, Kind};
 use crate::cell::Cache;
-use crate::report::tables::backing_label;
+use crate::report::fit::{blocks_text, union};
+use crate::report::tables::{backing_label, host_of};
 use crate::run::journal::RunRecord;
 use crate::size::human_bytes;
 use crate::stats::fit::of_run::{Fit, Fits};
@@ -32,16 +33,20 @@ fn figure(fits: &[&Fit], part: usize, run: &RunRecord) -> Option<Figure> {
     let first = fits.first()?;
     let layer = fullest_layer(first)?;
     let place = &first.place;
-    let sizes = &first.sizes_bytes;
-    let host = &run.header.host;
+    // Not only of the first: what another has beyond would be drawn at the edge.
+    let sizes = union(fits.iter().copied(), |it| &it.sizes_bytes);
+    let host = host_of(run, &place.backing);
     let backing = backing_label(run, &place.backing);
-    let state = if place.cache == Cache::Fresh { "" } else { ", warm" };
+    let state =
+        if place.cache == Cache::Fresh { String::new() } else { format!(", {}", place.cache.as_str()) };
     let title = format!("Fit of {} by file size (file at layer {layer}{state})", place.model);
     let chart = FitChart {
         title: title.clone(),
         subtitle: format!(
-            "{} · Linux {} · {backing} · t = a + b·size + c·found-at on medians of {} blocks",
-            host.label, host.kernel, first.blocks
+            "{} · Linux {} · {backing} · t = a + b·size + c·found-at on medians of {}",
+            host.label,
+            host.kernel,
+            blocks_text(fits.iter().copied())
         ),
         x_ticks: sizes.iter().map(|it| (*it as f64, human_bytes(*it as f64))).collect(),
         lines: fits.iter().map(|it| line(it, layer)).collect(),
@@ -57,7 +62,7 @@ fn figure(fits: &[&Fit], part: usize, run: &RunRecord) -> Option<Figure> {
         if place.cache == Cache::Fresh { String::new() } else { place.cache.as_str().to_owned() },
         if place.entries == 0 { String::new() } else { format!("{}-files", place.entries) },
         if place.threads == 0 { String::new() } else { format!("{}-threads", place.threads) },
-        if host.backings.len() < 2 { String::new() } else { place.backing.replace(':', "-") },
+        if run.header.host.backings.len() < 2 { String::new() } else { place.backing.replace(':', "-") },
         if part == 0 { String::new() } else { format!("{}", part + 1) },
     ];
     let name = name.into_iter().filter(|it| !it.is_empty()).collect::<Vec<_>>().join("-");
@@ -103,6 +108,7 @@ fn line(fit: &Fit, layer: u64) -> Line {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::HostFacts;
     use crate::report::example::{cell, run};
     use crate::report::plot::register_fonts;
     use crate::stats::summary::Summary;
@@ -125,5 +131,49 @@ mod tests {
             assert_eq!(pages.iter().filter(|it| it.contains(driver.as_str())).count(), 1, "{driver}");
         }
         assert!(pages[0].contains("0.500 ns/B"), "the slope is in the legend");
+    }
+
+    #[test]
+    fn every_size_of_a_figure_is_on_its_axis() {
+        let copy = |driver: &str, size: u64| (cell(driver, "default", "copy-up", size, 8), 50_000 + size / 2);
+        let mut cells = [4096, 1 << 20, 1 << 26].map(|it| copy("plain", it)).to_vec();
+        cells.extend([4096, 1 << 20, 1 << 28].map(|it| copy("overlayfs", it)));
+        for it in &mut cells {
+            it.0.params.cache = Cache::Cold;
+        }
+        let run = run(&cells, 6);
+        let figures = figures(&Fits::of(&Summary::of(&run), &run), &run);
+        let [Figure { kind: Kind::Fit(chart), .. }] = &figures[..] else { panic!("{figures:?}") };
+        let ticks: Vec<&str> = chart.x_ticks.iter().map(|it| it.1.as_str()).collect();
+        assert_eq!(ticks, ["4 KiB", "1 MiB", "64 MiB", "256 MiB"]);
+        assert!(chart.title.ends_with("layer 8, cold)"), "{}", chart.title);
+    }
+
+    #[test]
+    fn a_figure_of_a_merged_run_names_its_own_machine() {
+        let sizes = [4096_u64, 1 << 20, 1 << 26];
+        let mut cells = sizes.map(|it| (cell("plain", "default", "copy-up", it, 8), 50_000 + it / 2));
+        for it in &mut cells {
+            it.0.params.backing = "dir@2".to_owned();
+        }
+        let mut run = run(&cells, 6);
+        let hosts =
+            ["first", "second"].map(|it| HostFacts { label: it.to_owned(), ..run.header.host.clone() });
+        run.header.origin.hosts = hosts.to_vec();
+        let summary = Summary::of(&run);
+        let mut figures = figures(&Fits::of(&summary, &run), &run);
+        figures.extend(crate::report::plot::figures(&summary, &run, None));
+        let subtitles: Vec<&str> = figures
+            .iter()
+            .map(|it| match &it.kind {
+                Kind::Fit(it) => it.subtitle.as_str(),
+                Kind::Lines(it) => it.subtitle.as_str(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert!(
+            2 <= subtitles.len() && subtitles.iter().all(|it| it.starts_with("second · ")),
+            "{subtitles:?}"
+        );
     }
 }

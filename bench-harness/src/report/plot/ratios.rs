@@ -6,7 +6,7 @@ use super::forest::{Forest, Row, Section, Tone};
 use crate::cell::{Params, Subject};
 use crate::model;
 use crate::report::goals::place_text;
-use crate::report::tables::backing_label;
+use crate::report::tables::{backing_label, host_of};
 use crate::run::journal::RunRecord;
 use crate::stats::summary::{CellSummary, Summary};
 
@@ -33,7 +33,7 @@ pub fn forest(
     let sections: Vec<Section> = sections.collect();
     (!sections.is_empty()).then(|| Forest {
         title: format!("Time as a ratio to {}", base.label()),
-        subtitle: format!("{}, Linux {}", backing_label(run, backing), run.header.host.kernel),
+        subtitle: format!("{}, Linux {}", backing_label(run, backing), host_of(run, backing).kernel),
         x_label: format!("times the time of {} in the same block", base.label()),
         lines: Vec::new(),
         sections,
