@@ -170,10 +170,13 @@ impl Judged {
     }
 }
 
-/// `loop:ext4, 8 layers, 4 KiB × 10000, fresh`.
+/// `loop:ext4, 8 layers, 4 KiB × 10000, fresh`; `at layer 1 of 8` where it is not the lowest.
 pub fn place_text(place: &Params, run: &RunRecord) -> String {
-    let layers =
-        if place.n_layers == 1 { "1 layer".to_owned() } else { format!("{} layers", place.n_layers) };
+    let layers = match (place.found_at, place.n_layers) {
+        (found_at, n_layers) if found_at != n_layers => format!("at layer {found_at} of {n_layers}"),
+        (_, 1) => "1 layer".to_owned(),
+        (_, n_layers) => format!("{n_layers} layers"),
+    };
     let mut text = format!("{}, {layers}", backing_label(run, &place.backing));
     if place.file_bytes != 0 {
         text += &format!(", {}", human_bytes(place.file_bytes as f64));
@@ -183,6 +186,9 @@ pub fn place_text(place: &Params, run: &RunRecord) -> String {
     }
     if place.threads != 0 {
         text += &format!(" by {} threads", place.threads);
+    }
+    if place.dir_depth != 1 {
+        text += &format!(", {} directories deep", place.dir_depth);
     }
     format!("{text}, {}", place.cache.as_str())
 }
@@ -244,6 +250,22 @@ mod tests {
 
     fn goal(text: &str) -> Goal {
         toml::from_str(&format!("row = \"r\"\nmodel = \"lookup\"\n{text}")).unwrap()
+    }
+
+    #[test]
+    fn places_of_unlike_cells_read_unlike() {
+        use crate::report::example;
+        let cell = example::cell("plain", "default", "copy-up", 4096, 8);
+        let run = example::run(&[(cell.clone(), 1)], 1);
+        for (found_at, n_layers, dir_depth, expected) in [
+            (8, 8, 1, "dir, 8 layers, 4 KiB, fresh"),
+            (1, 1, 1, "dir, 1 layer, 4 KiB, fresh"),
+            (1, 8, 1, "dir, at layer 1 of 8, 4 KiB, fresh"),
+            (8, 8, 64, "dir, 8 layers, 4 KiB, 64 directories deep, fresh"),
+        ] {
+            let place = Params { found_at, n_layers, dir_depth, ..cell.params.clone() };
+            assert_eq!(place_text(&place, &run), expected);
+        }
     }
 
     #[test]

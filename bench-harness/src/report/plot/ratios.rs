@@ -1,5 +1,6 @@
 //! The forest plot of a run: every subject as a ratio to one of them, one cell of each model.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use super::forest::{Forest, Row, Section, Tone};
@@ -48,8 +49,9 @@ fn most_sampled<'a>(summary: &'a Summary, backing: &str, model: &str, base: &Sub
         let params = &it.cell.params;
         params.model == model && params.backing == backing && it.cell.subject() == *base && 0 < samples(it)
     };
-    // Of equally many the last, which lies lowest and is the largest.
-    summary.cells.iter().filter(own).max_by_key(|it| samples(it)).map(|it| &it.cell.params)
+    // Of equally many a shallow one, and of those the last, which lies lowest and is the largest.
+    let key = |it: &&CellSummary| (samples(it), Reverse(it.cell.params.dir_depth));
+    summary.cells.iter().filter(own).max_by_key(key).map(|it| &it.cell.params)
 }
 
 fn row(summary: &Summary, params: &Params, base: &Subject, subject: &Subject) -> Option<Row> {
@@ -62,4 +64,25 @@ fn row(summary: &Summary, params: &Params, base: &Subject, subject: &Subject) ->
 /// Backings of the run, in order.
 pub fn backings(run: &RunRecord) -> BTreeSet<&str> {
     run.params().into_iter().map(|it| it.backing.as_str()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::example::{cell, run, subject};
+    use crate::report::versus::subjects;
+
+    #[test]
+    fn of_equally_sampled_cells_a_shallow_one_is_shown() {
+        let copy = |driver: &str, depth: u32| {
+            let mut cell = cell(driver, "default", "copy-up", 4096, 8);
+            cell.params.dir_depth = depth;
+            (cell, 5000)
+        };
+        let run = run(&[copy("plain", 1), copy("vfs", 1), copy("plain", 64), copy("vfs", 64)], 6);
+        let summary = Summary::of(&run);
+        let plain = subject("plain", "default");
+        let forest = forest(&summary, &run, "dir", &plain, &subjects(&summary)).unwrap();
+        assert_eq!(forest.sections[0].heading, "copy-up, dir, 8 layers, 4 KiB, fresh");
+    }
 }
