@@ -3,9 +3,11 @@
 //! At a few looks, set before the run, the 95 % interval of a cell is compared
 //! with the wanted half-width: of its ratio to the reference driver, paired by
 //! block, or of its own median where there is no reference. Only the width
-//! decides, never the value, so that what is reported keeps its coverage.
+//! decides, never the value. An interval that is reported because it was narrow
+//! covers a little less than one after a fixed number of blocks: 93.4 to 96.4 % in
+//! the simulation below, where a fixed number gives 95 % or more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::matrix::expand::PlannedCell;
 use crate::run::journal::RunRecord;
@@ -45,16 +47,26 @@ impl Precision {
     }
 
     /// The rule applied to all whole blocks of `run`, if it has a precision.
+    ///
+    /// Each part of a merged run looked after blocks of its own. A part begins
+    /// with cells that no part before it has.
     pub fn replay(run: &RunRecord) -> Option<Self> {
         let mut precision = Self::new(run.header.method.precision?, &run.header.cells);
-        let whole = run.blocks.iter().filter(|it| it.1.ended.is_some());
-        for (n_blocks, (number, block)) in (1..).zip(whole) {
+        let is_merged = !run.header.origin.hosts.is_empty();
+        let (mut start, mut known, mut of_part) = (0, BTreeSet::new(), BTreeSet::new());
+        for (number, block) in run.blocks.iter().filter(|it| it.1.ended.is_some()) {
             let mut of_cell: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
             block.samples.iter().for_each(|it| of_cell.entry(it.0).or_default().push(it.2 as f64));
+            if is_merged && of_cell.keys().any(|it| !known.contains(it)) {
+                start = *number;
+                of_part.clear();
+            }
+            known.extend(of_cell.keys().copied());
+            of_part.extend(of_cell.keys().copied());
             for (cell, values) in of_cell {
                 precision.note(cell, *number, values);
             }
-            precision.look(n_blocks);
+            precision.look_at(&of_part, number + 1 - start);
         }
         Some(precision)
     }
@@ -67,10 +79,14 @@ impl Precision {
 
     /// Closes the cells that are narrow enough after `n_blocks` blocks, if that is a look.
     pub fn look(&mut self, n_blocks: u32) {
+        self.look_at(&(0..self.reached.len()).collect(), n_blocks);
+    }
+
+    fn look_at(&mut self, cells: &BTreeSet<usize>, n_blocks: u32) {
         if !LOOKS.contains(&n_blocks) {
             return;
         }
-        for cell in 0..self.reached.len() {
+        for &cell in cells {
             let width = self.estimate(cell).and_then(half_width);
             self.reached[cell] |= width.is_some_and(|it| it <= self.target);
         }
@@ -104,6 +120,8 @@ fn half_width(ratio: Ratio) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use rand_chacha::ChaCha8Rng;
+    use rand_chacha::rand_core::SeedableRng as _;
 
     use super::*;
     use crate::cell::{Cache, Cell, Params};
@@ -165,6 +183,66 @@ mod tests {
         assert!(needs(0), "vfs is compared with overlayfs");
         assert!(!needs(1) && needs(2));
         assert!(!precision.needs(0, |cell| cell != 2), "vfs is measured no more");
+    }
+
+    #[test]
+    fn parts_of_a_merged_run_look_after_blocks_of_their_own() {
+        use crate::report::example;
+        let copy = |driver: &str| (example::cell(driver, "default", "copy-up", 4096, 1), 50_000);
+        let mut run = example::run(&[copy("vfs"), copy("reflink")], 180);
+        run.header.method.precision = Some(0.025);
+        run.header.origin.hosts = vec![run.header.host.clone()];
+        // The first shard used up its 160 blocks and never was narrow; the second closed its cell at the first look.
+        for (number, block) in &mut run.blocks {
+            block.samples.retain(|it| (it.0 == 0) == (*number < 160));
+            for it in block.samples.iter_mut().filter(|it| it.0 == 0) {
+                it.2 *= 1 + u64::from(number % 2);
+            }
+        }
+        let precision = Precision::replay(&run).unwrap();
+        assert_eq!(precision.reached, [false, true]);
+    }
+
+    /// Share of runs whose interval holds the true median, 1, when cells close at the looks; and how many closed.
+    fn coverage(spread: f64, skew: fn(f64) -> f64, trials: u64) -> (f64, u64) {
+        let (mut covered, mut closed) = (0, 0);
+        for trial in 0..trials {
+            let mut rng = ChaCha8Rng::seed_from_u64(trial);
+            // The sum of twelve uniforms less six is as good as normal here.
+            let mut normal =
+                || (0..12).map(|_| (rng.next_u64() >> 11) as f64 / (1_u64 << 53) as f64).sum::<f64>() - 6.0;
+            let mut precision = Precision::new(0.025, &cells(&[("plain", "default")]));
+            for n_blocks in 1..=LOOKS[LOOKS.len() - 1] {
+                precision.note(0, n_blocks, vec![(spread * skew(normal())).exp()]);
+                precision.look(n_blocks);
+                if !precision.needs(0) {
+                    break;
+                }
+            }
+            let interval = value_of(&precision.medians[0]).unwrap().interval.unwrap();
+            covered += u64::from(interval.low <= 1.0 && 1.0 <= interval.high);
+            closed += u64::from(precision.is_reached(0));
+        }
+        (covered as f64 / trials as f64, closed)
+    }
+
+    #[test]
+    fn stopping_by_width_costs_little_coverage() {
+        let (normal, skewed): (fn(f64) -> f64, fn(f64) -> f64) =
+            (|z| z, |z| if z < 0.0 { 0.3 * z } else { 2.0 * z });
+        for (spread, skew, expected) in [
+            (0.03, normal, 0.964),
+            (0.03, skewed, 0.9625),
+            (0.06, normal, 0.934),
+            (0.06, skewed, 0.9555),
+            (0.1, normal, 0.9395),
+            (0.1, skewed, 0.9375),
+        ] {
+            let (share, closed) = coverage(spread, skew, 2000);
+            // Pinned: METHODOLOGY states the least and the most of these.
+            assert!((share - expected).abs() < 1e-9, "{spread}: {share} of intervals cover");
+            assert!(1000 < closed, "{spread}: the rule hardly ever stops: {closed} of 2000");
+        }
     }
 
     proptest! {
