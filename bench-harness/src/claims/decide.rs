@@ -50,18 +50,21 @@ fn p_values(rule: Rule, values: &[f64]) -> (f64, f64) {
     }
 }
 
-/// A verdict and its reason for each set of values; sets without values are undecided and correct nothing.
+/// A verdict and its reason for each rule and its values, which together are one claim.
+///
+/// Sets without values are undecided and correct nothing.
 ///
 /// Each direction is tested at half of [`LEVEL`], so that all verdicts of a
 /// claim are right with 95 % together.
-pub fn decide(rule: Rule, all: &[&[f64]]) -> Vec<(Verdict, String)> {
-    let tested: Vec<usize> = (0..all.len()).filter(|it| !all[*it].is_empty()).collect();
-    let p: Vec<(f64, f64)> = tested.iter().map(|it| p_values(rule, all[*it])).collect();
+pub fn decide(all: &[(Rule, &[f64])]) -> Vec<(Verdict, String)> {
+    let tested: Vec<usize> = (0..all.len()).filter(|it| !all[*it].1.is_empty()).collect();
+    let p: Vec<(f64, f64)> = tested.iter().map(|it| p_values(all[*it].0, all[*it].1)).collect();
     let support = holm::adjusted(&p.iter().map(|it| it.0).collect::<Vec<_>>());
     let refute = holm::adjusted(&p.iter().map(|it| it.1).collect::<Vec<_>>());
     let mut decisions = vec![(Verdict::Undecided, "nothing was measured".to_owned()); all.len()];
     for (at, index) in tested.iter().enumerate() {
-        decisions[*index] = verdict(rule, all[*index], support[at], refute[at], tested.len());
+        let (rule, values) = all[*index];
+        decisions[*index] = verdict(rule, values, support[at], refute[at], tested.len());
     }
     decisions
 }

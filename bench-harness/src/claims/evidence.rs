@@ -98,7 +98,7 @@ impl<'a> Evidence<'a> {
         self.summary.find(subject, &cell.params).filter(|it| it.latency.is_some())
     }
 
-    /// Values of `metric` by block, of the cell of `model` with the largest file.
+    /// Values of `metric` by block, of the cell of `model` with the largest file, a shallow one of equal ones.
     pub fn metric(
         &self,
         (subject, backing, model): (&Subject, &str, &str),
@@ -110,7 +110,8 @@ impl<'a> Evidence<'a> {
                 && it.cell.params.backing == backing
                 && it.cell.subject() == *subject
         });
-        own.max_by_key(|it| it.cell.params.file_bytes).map(|it| (&it.cell, &it.block_medians))
+        own.max_by_key(|it| (it.cell.params.file_bytes, is_shallow(&it.cell.params)))
+            .map(|it| (&it.cell, &it.block_medians))
     }
 }
 
@@ -139,4 +140,9 @@ impl Axis {
 /// The cell of names and files that were not touched through the mount.
 pub fn is_fresh(params: &Params) -> bool {
     params.cache == Cache::Fresh
+}
+
+/// As fresh, and below one directory, so that the copy of no parent is in it.
+pub fn is_shallow(params: &Params) -> bool {
+    is_fresh(params) && params.dir_depth == 1
 }

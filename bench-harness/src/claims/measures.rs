@@ -1,7 +1,7 @@
 //! The statistics of the claims: one value for each block.
 
 use super::Measured;
-use super::evidence::{Axis, Ends, Evidence, is_fresh};
+use super::evidence::{Axis, Ends, Evidence, is_fresh, is_shallow};
 use crate::cell::{Cache, Cell, Params, Subject};
 use crate::run::journal::Metric;
 use crate::size::human_bytes;
@@ -34,7 +34,10 @@ pub fn second_write(all: &Evidence<'_>, subject: &Subject, backing: &str) -> Vec
     let base = ["volume", "plain"].map(|it| Subject { driver: it.to_owned(), options: "default".to_owned() });
     let pairs = own.iter().flat_map(|it| base.iter().map(move |base| (*it, base)));
     let found = pairs.filter_map(|(own, base)| Some((own, all.same(&own.cell, base)?, base)));
-    let largest = found.max_by_key(|(own, _, base)| (own.cell.params.file_bytes, base.driver == "volume"));
+    let largest = found.max_by_key(|(own, _, base)| {
+        let params = &own.cell.params;
+        (params.file_bytes, is_shallow(params), base.driver == "volume")
+    });
     let Some((own, base, name)) = largest else {
         let reason = match own.first() {
             None => "the run has no cells of second-write",
@@ -42,8 +45,7 @@ pub fn second_write(all: &Evidence<'_>, subject: &Subject, backing: &str) -> Vec
         };
         return vec![nothing(reason)];
     };
-    let size = human_bytes(own.cell.params.file_bytes as f64);
-    let what = format!("second-write of {size} by {}", name.label());
+    let what = format!("{} by {}", cell_text(&own.cell), name.label());
     vec![Measured { what, values: Ok(ratios(&own.block_medians, &base.block_medians)) }]
 }
 
@@ -54,7 +56,8 @@ pub fn second_after_first(all: &Evidence<'_>, subject: &Subject, backing: &str) 
         let params = Params { model: "copy-up".to_owned(), ..it.cell.params.clone() };
         Some((it, all.same(&Cell { params, ..it.cell.clone() }, subject)?))
     });
-    let Some((second, first)) = pairs.max_by_key(|it| it.0.cell.params.file_bytes) else {
+    let key = |it: &Params| (it.file_bytes, is_shallow(it));
+    let Some((second, first)) = pairs.max_by_key(|it| key(&it.0.cell.params)) else {
         return vec![nothing("the run has no second-write and copy-up of the same file")];
     };
     let what = format!("{} by copy-up", cell_text(&second.cell));
@@ -74,12 +77,12 @@ pub fn deep_paths(all: &Evidence<'_>, subject: &Subject, backing: &str) -> Vec<M
 /// Models that volumes are compared in; each more is a row more to correct for.
 const IN_VOLUMES: &[&str] = &["copy-up", "second-write", "lookup", "create", "write-sequential"];
 
-/// C5: models that both a volume and a plain directory have, one row each, in the cell with most samples.
+/// C5: models that both a volume and a plain directory have, one row each, in the shallow cell with most samples.
 pub fn volume(all: &Evidence<'_>, subject: &Subject, backing: &str) -> Vec<Measured> {
     let plain = Subject { driver: "plain".to_owned(), options: "default".to_owned() };
     let row = |model: &str| {
-        let own = all.cells(subject, backing, model);
-        let pairs = own.into_iter().filter_map(|it| Some((it, all.same(&it.cell, &plain)?)));
+        let own = all.cells(subject, backing, model).into_iter().filter(|it| is_shallow(&it.cell.params));
+        let pairs = own.filter_map(|it| Some((it, all.same(&it.cell, &plain)?)));
         let (own, base) = pairs.max_by_key(|it| it.0.latency.as_ref().map(|it| it.n))?;
         let values = Ok(ratios(&own.block_medians, &base.block_medians));
         Some(Measured { what: cell_text(&own.cell), values })
@@ -99,14 +102,37 @@ pub fn whole_copy(all: &Evidence<'_>, subject: &Subject, backing: &str) -> Vec<M
             "this file system counts shared blocks as space of each file; see the exponent of the fit";
         return vec![Measured { what: cell_text(cell), values: Err(reason.to_owned()) }];
     }
+    if cell.params.file_bytes < WHOLE_MIN_BYTES {
+        let reason = format!(
+            "the largest file has {}; below {} a few blocks are the whole file",
+            human_bytes(cell.params.file_bytes as f64),
+            human_bytes(WHOLE_MIN_BYTES as f64)
+        );
+        return vec![Measured { what: cell_text(cell), values: Err(reason) }];
+    }
     vec![per_size(cell, blocks)]
 }
+
+/// The least file whose copy shows whether it is whole.
+const WHOLE_MIN_BYTES: u64 = 1 << 20;
+
+/// The share of a file below which a whiteout is small.
+pub const SMALL: f64 = 0.01;
+
+/// The least space that a whiteout can take, if it takes any.
+const BLOCK_BYTES: f64 = 4096.0;
 
 /// C7: the space that the deletion of the largest file takes.
 pub fn small_whiteout(all: &Evidence<'_>, subject: &Subject, backing: &str) -> Vec<Measured> {
     let found = all.metric((subject, backing, "whiteout"), Metric::Upper);
-    let reason = || nothing("the run has no upper_bytes of whiteout");
-    vec![found.map_or_else(reason, |(cell, blocks)| per_size(cell, blocks))]
+    let Some((cell, blocks)) = found else { return vec![nothing("the run has no upper_bytes of whiteout")] };
+    if cell.params.file_bytes as f64 * SMALL < BLOCK_BYTES {
+        let size = human_bytes(cell.params.file_bytes as f64);
+        let reason =
+            format!("the largest file has {size}, of which a whiteout of one block is more than 1 %");
+        return vec![Measured { what: cell_text(cell), values: Err(reason) }];
+    }
+    vec![per_size(cell, blocks)]
 }
 
 /// C7: the deletion of the largest and of the smallest file.
@@ -122,10 +148,6 @@ pub fn shared_cache(all: &Evidence<'_>, subject: &Subject, backing: &str) -> Vec
     vec![found.map_or_else(reason, |(cell, blocks)| per_size(cell, blocks))]
 }
 
-fn is_shallow(params: &Params) -> bool {
-    params.cache == Cache::Fresh && params.dir_depth == 1
-}
-
 fn nothing(reason: &str) -> Measured {
     Measured { what: String::new(), values: Err(reason.to_owned()) }
 }
@@ -136,11 +158,19 @@ fn sizes_text(low: &Params, high: &Params) -> String {
 }
 
 fn cell_text(cell: &Cell) -> String {
-    let Params { model, file_bytes, found_at, .. } = &cell.params;
-    if *file_bytes == 0 {
-        return format!("{model} at layer {found_at}");
+    let Params { model, file_bytes, found_at, dir_depth, cache, .. } = &cell.params;
+    let mut text = model.clone();
+    if *file_bytes != 0 {
+        text += &format!(" of {}", human_bytes(*file_bytes as f64));
     }
-    format!("{model} of {} at layer {found_at}", human_bytes(*file_bytes as f64))
+    text += &format!(" at layer {found_at}");
+    if *dir_depth != 1 {
+        text += &format!(", {dir_depth} directories deep");
+    }
+    if *cache != Cache::Fresh {
+        text += &format!(", {}", cache.as_str());
+    }
+    text
 }
 
 fn ratio_of_ends(ends: Option<Ends<'_>>, text: fn(&Params, &Params) -> String, reason: &str) -> Measured {

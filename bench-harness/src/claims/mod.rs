@@ -66,23 +66,22 @@ pub struct Row {
 /// Judges all claims on `run`, in the order of the table.
 pub fn judge(summary: &Summary, run: &RunRecord) -> Vec<Row> {
     let evidence = Evidence::of(summary, run);
-    table::CLAIMS.par_iter().flat_map_iter(|claim| judge_one(claim, &evidence)).collect()
+    let claims: Vec<&[Claim]> = table::CLAIMS.chunk_by(|a, b| a.id == b.id).collect();
+    claims.into_par_iter().flat_map_iter(|lines| judge_one(lines, &evidence)).collect()
 }
 
-/// One claim for everybody; Holm's correction goes over all of its rows that have values.
-fn judge_one(claim: &'static Claim, evidence: &Evidence<'_>) -> Vec<Row> {
-    let places = evidence.places();
-    let measured: Vec<(Subject, String, Measured)> = places
-        .into_iter()
-        .filter(|(subject, _)| claim.is_about(subject))
-        .flat_map(|(subject, backing)| {
-            let found = (claim.measure)(evidence, &subject, &backing);
-            found.into_iter().map(move |it| (subject.clone(), backing.clone(), it))
-        })
-        .collect();
-    let values: Vec<&[f64]> = measured.iter().map(|it| it.2.values.as_deref().unwrap_or_default()).collect();
-    let decisions = decide(claim.rule, &values);
-    let rows = measured.iter().zip(decisions).map(|((subject, backing, found), (verdict, reason))| {
+/// One claim for everybody; Holm's correction goes over all rows of all its `lines` that have values.
+fn judge_one(lines: &'static [Claim], evidence: &Evidence<'_>) -> Vec<Row> {
+    let mut measured: Vec<(&Claim, Subject, String, Measured)> = Vec::new();
+    for claim in lines {
+        for (subject, backing) in evidence.places().into_iter().filter(|it| claim.is_about(&it.0)) {
+            let found = (claim.measure)(evidence, &subject, &backing).into_iter();
+            measured.extend(found.map(|it| (claim, subject.clone(), backing.clone(), it)));
+        }
+    }
+    let values = measured.iter().map(|it| (it.0.rule, it.3.values.as_deref().unwrap_or_default()));
+    let decisions = decide(&values.collect::<Vec<_>>());
+    let rows = measured.iter().zip(decisions).map(|((claim, subject, backing, found), (verdict, reason))| {
         let values = sorted(found.values.clone().unwrap_or_default());
         Row {
             claim: claim.id,

@@ -20,7 +20,7 @@ pub enum Rule {
 
 /// A sentence of the documentation, and how it is tested.
 pub struct Claim {
-    /// `C1` to `C8`; one with two statistics has two lines.
+    /// `C1` to `C8`; one with two statistics has two lines, next to each other.
     pub id: &'static str,
     /// In our words.
     pub says: &'static str,
@@ -111,7 +111,7 @@ pub static CLAIMS: &[Claim] = &[
         id: "C7",
         says: "A deletion leaves a small whiteout.",
         statistic: "space of what a deletion leaves in the size of the file",
-        rule: Rule::Below(0.01),
+        rule: Rule::Below(measures::SMALL),
         measure: measures::small_whiteout,
         only: &[],
         except: UNLAYERED,

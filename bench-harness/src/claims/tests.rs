@@ -6,7 +6,7 @@ use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 use super::decide::{Verdict, decide};
 use super::table::Rule;
 use super::{LEVEL, Row, judge};
-use crate::cell::Cell;
+use crate::cell::{Cache, Cell};
 use crate::host::BackingFacts;
 use crate::report::example;
 use crate::run::journal::Metric;
@@ -119,6 +119,56 @@ fn volumes_are_compared_where_most_samples_are() {
 }
 
 #[test]
+fn volumes_are_compared_below_one_directory() {
+    // The deep cells come last and have as many samples.
+    let both = |depth: u32, volume: u64| {
+        let deep = |driver| at(cell(driver, "copy-up", 4096), 8, 8, depth);
+        [timed(deep("plain"), 5000 * u64::from(depth)), timed(deep("volume"), volume)]
+    };
+    let found = rows(&[both(1, 5050), both(64, 900_000)].into_iter().flatten().collect::<Vec<_>>(), 20);
+    let row = found.iter().find(|it| it.claim == "C5").unwrap();
+    assert_eq!((row.what.as_str(), row.verdict), ("copy-up of 4 KiB at layer 8", Supported));
+}
+
+#[test]
+fn rows_name_depth_and_state() {
+    let mut deep = at(cell("overlayfs", "copy-up", 4 * MIB), 8, 8, 16);
+    deep.params.cache = Cache::Cold;
+    let rows = rows(&[sized(deep, Metric::Upper, 4 * MIB)], 20);
+    let row = rows.iter().find(|it| it.claim == "C6").unwrap();
+    assert_eq!(row.what, "copy-up of 4 MiB at layer 8, 16 directories deep, cold");
+}
+
+#[test]
+fn files_that_are_too_short_prove_no_share() {
+    for (bytes, expected) in [(4096, Undecided), (MIB - 4096, Undecided), (MIB, Supported)] {
+        let rows = rows(&[sized(cell("overlayfs", "copy-up", bytes), Metric::Upper, bytes)], 20);
+        assert_verdicts(&rows, "whole file", &[("overlayfs", expected)]);
+        let row = rows.iter().find(|it| it.claim == "C6").unwrap();
+        assert!(row.verdict == Supported || row.reason.contains("below 1 MiB"), "{}", row.reason);
+    }
+    for (bytes, expected) in [(4096, Undecided), (100 * 4096 - 1, Undecided), (MIB, Supported)] {
+        let rows = rows(&[sized(cell("overlayfs", "whiteout", bytes), Metric::Upper, 4096)], 20);
+        assert_verdicts(&rows, "small whiteout", &[("overlayfs", expected)]);
+    }
+}
+
+#[test]
+fn both_lines_of_a_claim_are_corrected_together() {
+    // Seven blocks are enough for two rows and too few for three, and here each line has two.
+    let all = ["overlayfs", "reflink"]
+        .map(|it| [timed(cell(it, "second-write", MIB), 5000), timed(cell(it, "copy-up", MIB), 90_000)]);
+    let mut all: Vec<Example> = all.into_iter().flatten().collect();
+    all.push(timed(cell("plain", "second-write", MIB), 5000));
+    for (n_blocks, expected) in [(7, Undecided), (8, Supported)] {
+        let rows = rows(&all, n_blocks);
+        for says in ["Only the first", "paid for the copy"] {
+            assert_verdicts(&rows, says, &[("overlayfs", expected), ("reflink", expected)]);
+        }
+    }
+}
+
+#[test]
 fn the_layer_counts_and_not_the_height() {
     let rows = rows(
         &[
@@ -172,8 +222,8 @@ fn too_few_blocks_say_how_many_are_needed() {
         [(5, 1, Undecided), (6, 1, Supported), (6, 2, Undecided), (7, 2, Supported)]
     {
         let values = vec![2.0; n_blocks];
-        let all = vec![values.as_slice(); n_rows];
-        let (verdict, reason) = &decide(Rule::Above(1.1), &all)[0];
+        let all = vec![(Rule::Above(1.1), values.as_slice()); n_rows];
+        let (verdict, reason) = &decide(&all)[0];
         assert_eq!(*verdict, expected, "{n_blocks} blocks, {n_rows} rows: {reason}");
         assert!(*verdict == Supported || reason.contains(&format!("needs {}", 5 + n_rows)), "{reason}");
     }
@@ -191,7 +241,7 @@ fn equivalence_needs_evidence() {
         (vec![1.02; 3], Undecided),
         (vec![1.1; 20], Undecided),
     ] {
-        assert_eq!(decide(rule, &[&values])[0].0, expected, "{values:?}");
+        assert_eq!(decide(&[(rule, &values)])[0].0, expected, "{values:?}");
     }
 }
 
@@ -203,8 +253,8 @@ fn verdicts_on_the_limit_are_rare_over_all_drivers() {
     let trials = 2000;
     let wrong = (0..trials).filter(|_| {
         let all: Vec<Vec<f64>> = (0..8).map(|_| (0..24).map(|_| 1.1 + uniform() - 0.5).collect()).collect();
-        let all: Vec<&[f64]> = all.iter().map(Vec::as_slice).collect();
-        decide(Rule::Above(1.1), &all).iter().any(|it| it.0 != Undecided)
+        let all: Vec<(Rule, &[f64])> = all.iter().map(|it| (Rule::Above(1.1), it.as_slice())).collect();
+        decide(&all).iter().any(|it| it.0 != Undecided)
     });
     let share = wrong.count() as f64 / f64::from(trials);
     // Three standard errors of 2000 trials are 1.5 %.

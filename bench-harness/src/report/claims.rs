@@ -69,10 +69,11 @@ fn claim_table(rows: &[Row]) -> Table {
     Table {
         title: format!("{} {}", first.claim, first.says),
         note: format!(
-            "Holds where the median over blocks is: {}. Exact sign tests both ways, {} % each, corrected by Holm over the \
-             rows; the interval is the uncorrected one of the median at 95 %.",
+            "Holds where the median over blocks is: {}. Exact sign tests both ways, {} % each, corrected by Holm over all \
+             rows of {}; the interval is the uncorrected one of the median at 95 %.",
             first.statistic,
-            LEVEL * 50.0
+            LEVEL * 50.0,
+            first.claim
         ),
         columns: words(&["driver", "backing", "cells", "median", "blocks", "verdict", "why"]),
         rows: rows.iter().map(row).collect(),
