@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 
 use super::document::ratio_text;
 use super::goals::place_text;
-use super::versus::subjects;
+use super::versus::{is_measured, subjects};
 use crate::cell::{Cache, Params, Subject};
-use crate::model::is_yardstick;
 use crate::run::journal::RunRecord;
 use crate::size::{human_bytes, human_ns};
 use crate::stats::order::Interval;
@@ -35,10 +34,7 @@ pub fn headline(summary: &Summary, run: &RunRecord, base: Option<&Subject>) -> V
 
 /// Whom the sentences are about: our own driver where it was measured, else the first that is not the base.
 fn hero(summary: &Summary, base: &Subject) -> Option<Subject> {
-    let measured = |it: &Subject| {
-        let own = |cell: &CellSummary| cell.latency.is_some() && cell.cell.subject() == *it;
-        summary.cells.iter().any(own)
-    };
+    let measured = |it: &Subject| summary.cells.iter().any(|cell| is_measured(cell, it));
     let all: Vec<Subject> = subjects(summary).into_iter().filter(measured).collect();
     let ours = |it: &&Subject| it.driver.starts_with("aufs-") && *it != base;
     let other = |it: &&Subject| *it != base && it.driver != "plain";
@@ -47,10 +43,7 @@ fn hero(summary: &Summary, base: &Subject) -> Option<Subject> {
 
 /// The hero's cell that most people ask for: the first write to a small file, sampled most, far down.
 fn first_cell<'a>(summary: &'a Summary, hero: &Subject) -> Option<&'a CellSummary> {
-    let measured = || {
-        let own = |it: &&CellSummary| it.latency.is_some() && it.cell.subject() == *hero;
-        summary.cells.iter().filter(own).filter(|it| !is_yardstick(&it.cell.params.model))
-    };
+    let measured = || summary.cells.iter().filter(|it| is_measured(it, hero));
     let is_first_write = |params: &Params| params.model == "copy-up" && params.dir_depth == 1;
     let of_copy_up = measured().filter(|it| is_first_write(&it.cell.params)).min_by(|a, b| {
         let key = |it: &CellSummary| {
@@ -211,6 +204,11 @@ mod tests {
                 "The first write to a 4 KiB file of layer 1 of 1 takes 4 µs with plain (p50",
             ),
             ("no copy-up", run(&[lookup("plain", 900), lookup("vfs", 1800)], 12), "lookup ("),
+            (
+                "yardsticks of plain",
+                run(&[(cell("plain", "default", "reference", 0, 1), 25_000), copy_up("vfs", 8000)], 12),
+                "The first write to a 4 KiB file of layer 1 of 1 takes 8 µs with vfs (p50",
+            ),
             (
                 "few blocks",
                 run(&[copy_up("plain", 4000), copy_up("vfs", 8000)], 1),

@@ -6,7 +6,8 @@ use crate::cell::Subject;
 use crate::driver;
 use crate::error::{BenchError, BenchErrorKind, Result};
 use crate::goals::SubjectName;
-use crate::stats::summary::Summary;
+use crate::model::is_yardstick;
+use crate::stats::summary::{CellSummary, Summary};
 use crate::suggest;
 
 /// Subjects of the run, in the order of the drivers.
@@ -45,17 +46,38 @@ fn name(subject: &Subject) -> String {
 }
 
 /// `wanted` if it has numbers, else overlayfs, else plain, else whoever comes first; none without numbers.
+///
+/// Yardsticks do not count: they are recorded under `plain` in every run, and no other subject has them.
 pub fn base(summary: &Summary, wanted: Option<&Subject>) -> Option<Subject> {
-    let has_numbers =
-        |it: &Subject| summary.cells.iter().any(|cell| cell.latency.is_some() && cell.cell.subject() == *it);
+    let has_numbers = |it: &Subject| summary.cells.iter().any(|cell| is_measured(cell, it));
     let usual = ["overlayfs", "plain"].map(|it| SubjectName::from(it.to_owned()).0);
     let all = wanted.cloned().into_iter().chain(usual).chain(subjects(summary));
     all.into_iter().find(has_numbers)
 }
 
+/// Whether `cell` is one of `subject` and has numbers that can be compared.
+pub fn is_measured(cell: &CellSummary, subject: &Subject) -> bool {
+    cell.latency.is_some() && cell.cell.subject() == *subject && !is_yardstick(&cell.cell.params.model)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::example;
+
+    #[test]
+    fn yardsticks_make_plain_no_base() {
+        let cell = |driver, model| (example::cell(driver, "default", model, 4096, 1), 5000);
+        let cells = [cell("plain", "reference"), cell("vfs", "copy-up"), cell("reflink", "copy-up")];
+        let summary = Summary::of(&example::run(&cells, 6));
+        let base = base(&summary, Some(&example::subject("plain", "default"))).unwrap();
+        assert_ne!(base.driver, "plain");
+        let ratios = summary
+            .cells
+            .iter()
+            .filter(|it| summary.ratio(it, &base).is_some_and(|it| it.interval.is_some()));
+        assert_eq!(ratios.count(), 2, "itself, and the other");
+    }
 
     #[test]
     fn names_are_read_back() {
