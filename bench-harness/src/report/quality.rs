@@ -36,10 +36,10 @@ struct OutliersJson {
     far: usize,
     /// Of any kind.
     any: usize,
-    /// Share of outliers during which the thread lost the processor; null without outliers.
+    /// Share of outliers during which the thread lost the processor; null without outliers, and in runs of version 1.
     switched_share: Option<f64>,
-    /// The same share of all samples.
-    switched_share_of_all: f64,
+    /// The same share of all samples; null in runs of version 1, which did not record it.
+    switched_share_of_all: Option<f64>,
     /// Share of outliers in blocks from which the hypervisor stole time; null without outliers.
     stolen_share: Option<f64>,
     /// The same share of all samples.
@@ -48,7 +48,7 @@ struct OutliersJson {
 
 #[derive(Debug, Serialize, JsonSchema)]
 struct DriftJson {
-    /// Slope by number of blocks, on the log scale.
+    /// Rise of the line from the first block of the cell to its last, on the log scale.
     change: f64,
     /// Two-sided probability of such a slope by chance.
     p: f64,
@@ -88,8 +88,8 @@ fn outliers_json(it: Outliers) -> OutliersJson {
         severe: it.severe,
         far: it.far,
         any: it.any,
-        switched_share: of_any(it.any_switched),
-        switched_share_of_all: of_all(it.switched),
+        switched_share: it.any_switched.and_then(of_any),
+        switched_share_of_all: it.switched.map(of_all),
         stolen_share: of_any(it.any_stolen),
         stolen_share_of_all: of_all(it.stolen),
     }
@@ -167,7 +167,7 @@ fn outliers_table(run: &RunRecord, all: &[Quality]) -> Option<Table> {
             outliers.mild.to_string(),
             outliers.severe.to_string(),
             outliers.far.to_string(),
-            share(outliers.any_switched, outliers.any),
+            outliers.any_switched.map(|it| share(it, outliers.any)).unwrap_or_default(),
             share(outliers.any_stolen, outliers.any),
             drift
                 .map(|it| format!("{:+.1} % (p = {:.1e})", it.change.exp_m1() * 100.0, it.p))
@@ -191,9 +191,9 @@ impl Total {
         for it in all.iter().filter_map(|it| it.outliers) {
             sum.n += it.n;
             sum.any += it.any;
-            sum.any_switched += it.any_switched;
+            sum.any_switched = added(sum.any_switched, it.any_switched);
             sum.any_stolen += it.any_stolen;
-            sum.switched += it.switched;
+            sum.switched = added(sum.switched, it.switched);
             sum.stolen += it.stolen;
         }
         Self(sum)
@@ -203,15 +203,23 @@ impl Total {
         let Outliers { n, any, any_switched, any_stolen, switched, stolen, .. } = self.0;
         let rest = n_rows.saturating_sub(ROWS_MAX);
         let cut = if rest == 0 { String::new() } else { format!(" {rest} more cells are in summary.json.") };
+        let lost = any_switched.zip(switched).map(|(any_switched, switched)| {
+            let (own, all) = (percent(any_switched, any), percent(switched, n));
+            format!("the thread lost the processor in {own} (of all samples in {all}); ")
+        });
         format!(
-            "Every sample counts; none was removed. Of {any} outliers among {n} samples the thread lost the processor \
-             in {} (of all samples in {}); {} lie in blocks with stolen time (of all samples {}).{cut}",
-            percent(any_switched, any),
-            percent(switched, n),
+            "Every sample counts; none was removed. Of {any} outliers among {n} samples {}{} lie in blocks with \
+             stolen time (of all samples {}).{cut}",
+            lost.unwrap_or_default(),
             percent(any_stolen, any),
             percent(stolen, n),
         )
     }
+}
+
+/// A sum in which what is not known is left out.
+fn added(sum: Option<usize>, it: Option<usize>) -> Option<usize> {
+    it.map(|it| it + sum.unwrap_or(0)).or(sum)
 }
 
 fn percent(part: usize, of: usize) -> String {
@@ -235,4 +243,27 @@ fn response_table(run: &RunRecord, all: &[Quality]) -> Option<Table> {
         columns: words(&["cell", "n", "p50", "p90", "p99", "max"]),
         rows,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::example::usual;
+
+    #[test]
+    fn runs_of_version_1_say_nothing_of_switches() {
+        for (schema, is_said) in [(1, false), (2, true)] {
+            let mut run = usual(12);
+            run.header.schema = schema;
+            // One far outlier, so that there is a table.
+            run.blocks.get_mut(&3).unwrap().samples[0].2 *= 100;
+            let table = &tables(&run)[0];
+            let column = table.columns.iter().position(|it| it == "switched").unwrap();
+            assert_eq!(table.rows[0][column].is_empty(), !is_said, "version {schema}: {:?}", table.rows);
+            assert_eq!(table.note.contains("lost the processor"), is_said, "{}", table.note);
+            let of_cell = &quality::of(&run)[0];
+            let json = serde_json::to_value(quality_json(of_cell)).unwrap();
+            assert_eq!(json["outliers"]["switched_share_of_all"].is_null(), !is_said, "{json}");
+        }
+    }
 }

@@ -86,6 +86,11 @@ impl Header {
             origin: Origin::default(),
         }
     }
+
+    /// Whether a sample without involuntary context switches had none; in version 1 nobody counted.
+    pub fn counts_switches(&self) -> bool {
+        2 <= self.schema
+    }
 }
 
 /// How a run measures. The default is what version 1 did: one session, a closed loop.

@@ -7,8 +7,8 @@ use super::order::{median, sorted};
 pub struct Circumstances {
     /// Its time, in ns.
     pub ns: u64,
-    /// Whether the kernel took the processor from the timed thread.
-    pub switched: bool,
+    /// Whether the kernel took the processor from the timed thread, where that was recorded.
+    pub switched: Option<bool>,
     /// Whether the hypervisor stole time during its block.
     pub stolen: bool,
 }
@@ -35,12 +35,12 @@ pub struct Outliers {
     pub far: usize,
     /// Outliers of any of these kinds.
     pub any: usize,
-    /// Of those, samples during which the thread lost the processor.
-    pub any_switched: usize,
+    /// Of those, samples during which the thread lost the processor; none where no sample says.
+    pub any_switched: Option<usize>,
     /// Of those, samples of blocks from which time was stolen.
     pub any_stolen: usize,
-    /// Of all samples, those during which the thread lost the processor.
-    pub switched: usize,
+    /// Of all samples, those during which the thread lost the processor; none where no sample says.
+    pub switched: Option<usize>,
     /// Of all samples, those of blocks from which time was stolen.
     pub stolen: usize,
 }
@@ -58,6 +58,7 @@ impl Outliers {
         let deviation = |ns: u64| (ns as f64 - middle).abs();
         let mad = median(&sorted(samples.iter().map(|it| deviation(it.ns)).collect()))?;
         let mut outliers = Self { n: samples.len(), ..Self::default() };
+        let (mut any_switched, mut switched) = (0, 0);
         for sample in samples {
             let beyond = (low - log(sample.ns)).max(log(sample.ns) - high) / (high - low).max(f64::EPSILON);
             let (mild, severe) = (FENCES.0 < beyond && beyond <= FENCES.1, FENCES.1 < beyond);
@@ -68,10 +69,13 @@ impl Outliers {
             outliers.severe += usize::from(severe);
             outliers.far += usize::from(far);
             outliers.any += usize::from(any);
-            outliers.any_switched += usize::from(any && sample.switched);
+            any_switched += usize::from(any && sample.switched == Some(true));
+            switched += usize::from(sample.switched == Some(true));
             outliers.any_stolen += usize::from(any && sample.stolen);
-            outliers.switched += usize::from(sample.switched);
             outliers.stolen += usize::from(sample.stolen);
+        }
+        if samples.iter().any(|it| it.switched.is_some()) {
+            (outliers.any_switched, outliers.switched) = (Some(any_switched), Some(switched));
         }
         Some(outliers)
     }
@@ -88,21 +92,22 @@ mod tests {
     use super::*;
 
     fn calm(ns: u64) -> Circumstances {
-        Circumstances { ns, switched: false, stolen: false }
+        Circumstances { ns, switched: Some(false), stolen: false }
     }
 
     #[test]
     fn labels_follow_the_fences_and_the_deviation() {
         // Hinges of 96…105 are ln 98 and ln 103: a range of 0.0498. MAD is 2.5 or 3.
         let usual: Vec<Circumstances> = (96..106).map(calm).collect();
-        let with = |ns| [usual.clone(), vec![Circumstances { ns, switched: true, stolen: ns == 1 }]].concat();
+        let with =
+            |ns| [usual.clone(), vec![Circumstances { ns, switched: Some(true), stolen: ns == 1 }]].concat();
         let of = |ns| Outliers::of(&with(ns)).unwrap();
         for (ns, mild, severe, far) in
             [(101, 0, 0, 0), (115, 1, 0, 0), (130, 0, 1, 0), (200, 0, 1, 1), (1, 0, 1, 1), (88, 1, 0, 0)]
         {
             let it = of(ns);
             assert_eq!((it.mild, it.severe, it.far), (mild, severe, far), "{ns}: {it:?}");
-            assert_eq!((it.any_switched, it.switched), (mild | severe | far, 1), "{ns}");
+            assert_eq!((it.any_switched, it.switched), (Some(mild | severe | far), Some(1)), "{ns}");
             assert_eq!((it.any_stolen, it.n), (usize::from(ns == 1), 11));
         }
         assert_eq!(Outliers::of(&usual[..7]), None);

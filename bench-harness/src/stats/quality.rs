@@ -53,6 +53,7 @@ pub fn of(run: &RunRecord) -> Vec<Quality> {
 }
 
 fn of_cell(run: &RunRecord, index: usize, precise: Option<bool>) -> Quality {
+    let counts_switches = run.header.counts_switches();
     let mut samples = Vec::new();
     let mut responses = Vec::new();
     let mut means: BTreeMap<u32, f64> = BTreeMap::new();
@@ -64,7 +65,7 @@ fn of_cell(run: &RunRecord, index: usize, precise: Option<bool>) -> Quality {
             means.insert(number, logs.sum::<f64>() / own.len() as f64);
         }
         for (_, file, ns, _) in own {
-            let switched = block.switches.contains_key(&(index, *file));
+            let switched = counts_switches.then(|| block.switches.contains_key(&(index, *file)));
             samples.push(Circumstances { ns: *ns, switched, stolen });
             responses.extend(block.responses.get(&(index, *file)).map(|it| *it as f64));
         }

@@ -78,8 +78,9 @@ impl Measured {
         }
     }
 
-    fn sample(block: &Block, sample: (usize, u32, u64, Option<u64>)) -> Self {
+    fn sample(run: &RunRecord, block: &Block, sample: (usize, u32, u64, Option<u64>)) -> Self {
         let (cell, file, value, open_ns) = sample;
+        let switches = || block.switches.get(&(cell, file)).copied().unwrap_or(0);
         Self {
             file: Some(file),
             metric: "latency_ns",
@@ -87,7 +88,7 @@ impl Measured {
             value,
             open_ns,
             response_ns: block.responses.get(&(cell, file)).copied(),
-            involuntary_switches: Some(block.switches.get(&(cell, file)).copied().unwrap_or(0)),
+            involuntary_switches: run.header.counts_switches().then(switches),
         }
     }
 }
@@ -122,7 +123,7 @@ fn write(rows: &[Row<'_>], header: String) -> Result<Vec<u8>, ParquetError> {
 fn rows<'a>(run: &'a RunRecord, errors: &'a BTreeMap<usize, String>) -> Vec<Row<'a>> {
     let mut rows = Vec::new();
     for (&number, block) in &run.blocks {
-        let samples = block.samples.iter().map(|it| (it.0, Measured::sample(block, *it)));
+        let samples = block.samples.iter().map(|it| (it.0, Measured::sample(run, block, *it)));
         let metrics = block.metrics.iter().map(|it| (it.0, Measured::metric(it.1, it.2)));
         rows.extend(
             samples
@@ -245,6 +246,18 @@ mod tests {
                 && *fields["found_at"] == Field::UInt(1);
             let expected = if first { Field::Str("late".into()) } else { Field::Null };
             assert_eq!(*fields["error"], expected, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn runs_of_version_1_count_no_switches() {
+        for (schema, expected) in [(1, Field::Null), (2, Field::UInt(0))] {
+            let mut run = usual(1);
+            run.header.schema = schema;
+            let reader = read(&run);
+            let rows: Vec<Read> = reader.get_row_iter(None).unwrap().map(Result::unwrap).collect();
+            let sample = rows.iter().map(fields).find(|it| *it["metric"] == Field::Str("latency_ns".into()));
+            assert_eq!(*sample.unwrap()["involuntary_switches"], expected, "version {schema}");
         }
     }
 
