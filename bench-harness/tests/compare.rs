@@ -62,7 +62,10 @@ fn ratios_of_two_runs_are_told_with_their_limits() {
         }
     }
     let markdown = stdout(&bench(place.path(), &["compare", "a", "b", "a", "--format", "md"]));
-    assert!(markdown.contains("| b ÷ a |") && markdown.contains("aufs-bench compare a b a"), "{markdown}");
+    assert!(
+        markdown.contains("| b ÷ a |") && markdown.contains("aufs-bench compare --format md a b a"),
+        "{markdown}"
+    );
     stdout(&bench(place.path(), &["compare", "a", "b", "--format", "html", "--out", "c.html"]));
     let page = fs::read_to_string(place.path().join("c.html")).unwrap();
     assert!(page.contains("<svg") && page.contains("b against a") && page.contains("Not interleaved"));

@@ -1,5 +1,6 @@
 //! A comparison as sentences, tables and figures.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use super::fingerprint::Difference;
@@ -24,8 +25,8 @@ const METHOD: &str = "Ratios are medians of the ratios of every block of one run
 /// Rows of a figure that fit a printed page.
 const FIGURE_ROWS_MAX: usize = 42;
 
-/// What `comparisons` say, each with the differences of the machines that were allowed.
-pub fn document(comparisons: &[(Comparison<'_>, Vec<Difference>)]) -> Document {
+/// What `comparisons` say, each with the differences of the machines that were allowed; `command` makes them again.
+pub fn document(comparisons: &[(Comparison<'_>, Vec<Difference>)], command: String) -> Document {
     let names: Vec<&str> = comparisons.iter().map(|it| it.0.head.name.as_str()).collect();
     let base = comparisons.first().map_or("", |it| it.0.base.name.as_str());
     let mut warnings = vec![NOT_INTERLEAVED.to_owned()];
@@ -55,10 +56,7 @@ pub fn document(comparisons: &[(Comparison<'_>, Vec<Difference>)]) -> Document {
         tables: comparisons.iter().flat_map(|it| tables(&it.0)).collect(),
         skips: failed(comparisons),
         errors: Table { title: String::new(), note: String::new(), columns: Vec::new(), rows: Vec::new() },
-        commands: vec![(
-            "This comparison again.".to_owned(),
-            format!("aufs-bench compare {base} {}", names.join(" ")),
-        )],
+        commands: vec![("This comparison again.".to_owned(), command)],
         method: METHOD.to_owned(),
     }
 }
@@ -93,14 +91,14 @@ fn tally(it: &Comparison<'_>) -> String {
 
 fn tables(it: &Comparison<'_>) -> Vec<Table> {
     let run = &it.head.record;
-    let groups: BTreeSet<(usize, &str)> = it
+    let groups: BTreeSet<(usize, &str, &str)> = it
         .rows
         .iter()
-        .map(|row| (model_rank(&row.cell.params.model), row.cell.params.backing.as_str()))
+        .map(|row| &row.cell.params)
+        .map(|it| (model_rank(&it.model), it.model.as_str(), it.backing.as_str()))
         .collect();
-    let table = |(rank, backing): (usize, &str)| {
-        let own =
-            |row: &&Row| model_rank(&row.cell.params.model) == rank && row.cell.params.backing == backing;
+    let table = |(_, model, backing): (usize, &str, &str)| {
+        let own = |row: &&Row| row.cell.params.model == model && row.cell.params.backing == backing;
         let mut rows: Vec<&Row> = it.rows.iter().filter(own).collect();
         rows.sort_by_key(|row| sort_key(&row.cell));
         let (base, head) = (&it.base.name, &it.head.name);
@@ -112,7 +110,6 @@ fn tables(it: &Comparison<'_>) -> Vec<Table> {
             format!("p50 {head}"),
         ]);
         columns.extend([format!("{head} ÷ {base}"), "ratio of ratios".to_owned(), "to".to_owned()]);
-        let model = rows.first().map_or("", |it| it.cell.params.model.as_str());
         Table {
             title: format!("{model} on {}: {head} against {base}", backing_label(run, backing)),
             note: model::by_name(model).map(|it| it.about()).unwrap_or_default().to_owned(),
@@ -148,7 +145,7 @@ fn failed(comparisons: &[(Comparison<'_>, Vec<Difference>)]) -> Table {
     }
 }
 
-/// A forest plot of each comparison: for each model, the parameters that were sampled most.
+/// A forest plot of each comparison: for each model, the parameters that were sampled most, not deep ones of equal.
 pub fn figures(comparisons: &[(Comparison<'_>, Vec<Difference>)]) -> Vec<Figure> {
     let mut figures = Vec::new();
     for (index, (it, _)) in comparisons.iter().enumerate() {
@@ -178,7 +175,9 @@ pub fn figures(comparisons: &[(Comparison<'_>, Vec<Difference>)]) -> Vec<Figure>
 
 fn section(it: &Comparison<'_>, model: &str) -> Option<Section> {
     let own = || it.rows.iter().filter(|row| row.cell.params.model == model);
-    let params = &own().max_by_key(|row| row.base.0.min(row.head.0))?.cell.params;
+    // Of equally many a shallow one.
+    let key = |row: &&Row| (row.base.0.min(row.head.0), Reverse(row.cell.params.dir_depth));
+    let params = &own().max_by_key(key)?.cell.params;
     let row = |row: &Row| ForestRow {
         label: row.cell.subject().label(),
         ratio: row.ratio,
@@ -189,4 +188,38 @@ fn section(it: &Comparison<'_>, model: &str) -> Option<Section> {
     alike.sort_by_key(|row| sort_key(&row.cell));
     let rows = alike.into_iter().map(row).collect();
     Some(Section { heading: format!("{model}, {}", place_text(params, &it.head.record)), rows })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::{Side, compare};
+    use crate::report::example::{cell, run};
+
+    fn side(name: &str) -> Side {
+        let copy = |depth: u32, ns: u64| {
+            let mut cell = cell("vfs", "default", "copy-up", 4096, 8);
+            cell.params.dir_depth = depth;
+            (cell, ns)
+        };
+        Side::new(name.to_owned(), run(&[copy(1, 5000), copy(64, 90_000)], 6))
+    }
+
+    #[test]
+    fn figures_show_a_shallow_cell() {
+        let (base, head) = (side("a"), side("b"));
+        let found = section(&compare(&base, &head), "copy-up").unwrap();
+        assert_eq!((found.heading.as_str(), found.rows.len()), ("copy-up, dir, 8 layers, 4 KiB, fresh", 1));
+    }
+
+    #[test]
+    fn models_of_another_program_are_not_mixed() {
+        let of = |name: &str| {
+            let cells = ["swap", "teleport"].map(|it| (cell("vfs", "default", it, 4096, 8), 5000));
+            Side::new(name.to_owned(), run(&cells, 6))
+        };
+        let (base, head) = (of("a"), of("b"));
+        let titles: Vec<String> = tables(&compare(&base, &head)).into_iter().map(|it| it.title).collect();
+        assert_eq!(titles, ["swap on dir: b against a", "teleport on dir: b against a"]);
+    }
 }

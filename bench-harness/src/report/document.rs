@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::conclusions::Conclusions;
 use super::goals::{Judged, place_text};
 use super::headline::headline;
+use super::reproduce::commands;
 use super::tables::backing_label;
 use super::yardsticks;
 use crate::cell::{Cache, Cell, Params, Subject};
@@ -190,36 +191,6 @@ fn facts(run: &RunRecord) -> Vec<(&'static str, String)> {
     facts
 }
 
-/// What makes the run again.
-fn commands(run: &RunRecord) -> Vec<(String, String)> {
-    let host = &run.header.host;
-    let recorded = &run.header.command;
-    let (how, command) = if recorded.is_empty() {
-        let how =
-            "As far as this run recorded it: the same matrix in the same order; give --budget and --backing.";
-        (how, format!("aufs-bench run --matrix {} --seed {}", shell_word(&host.matrix), host.seed))
-    } else {
-        let command: Vec<String> = recorded.iter().map(|it| shell_word(it)).collect();
-        let seed = if recorded.iter().any(|it| it.starts_with("--seed")) {
-            String::new()
-        } else {
-            format!(" --seed {}", host.seed)
-        };
-        ("The command, with the seed that it drew.", format!("aufs-bench {}{seed}", command.join(" ")))
-    };
-    let report = "This page again, from its samples.";
-    vec![(how.to_owned(), command), (report.to_owned(), "aufs-bench report DIR".to_owned())]
-}
-
-/// `word` as a shell reads it back.
-fn shell_word(word: &str) -> String {
-    let is_plain = |it: char| it.is_ascii_alphanumeric() || "-_./=:,+@%".contains(it);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
 /// The subjects that tables show ratios to.
 fn bases(base: Option<&Subject>) -> Vec<Subject> {
     let plain = Subject { driver: "plain".to_owned(), options: "default".to_owned() };
@@ -230,14 +201,15 @@ fn bases(base: Option<&Subject>) -> Vec<Subject> {
 fn tables(summary: &Summary, run: &RunRecord, base: Option<&Subject>) -> Vec<Table> {
     let bases = bases(base);
     let heads = || bases.iter().map(|it| format!("× {}", it.label()));
-    let keys: BTreeSet<(&String, usize)> = run
+    // A model that this program does not know comes last, in a table of its own.
+    let rank = |model: &str| crate::model::names().iter().position(|it| *it == model).unwrap_or(usize::MAX);
+    let keys: BTreeSet<(&String, usize, &String)> = run
         .params()
         .into_iter()
         .filter(|it| !crate::model::is_yardstick(&it.model))
-        .map(|it| (&it.backing, crate::model::names().iter().position(|name| *name == it.model).unwrap_or(0)))
+        .map(|it| (&it.backing, rank(&it.model), &it.model))
         .collect();
-    let table = |(backing, model): (&String, usize)| {
-        let model = crate::model::names()[model];
+    let table = |(backing, _, model): (&String, usize, &String)| {
         let own = |it: &&CellSummary| it.cell.params.model == *model && it.cell.params.backing == *backing;
         let mut cells: Vec<&CellSummary> = summary.cells.iter().filter(own).collect();
         cells.sort_by_key(|it| sort_key(&it.cell));
@@ -393,16 +365,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_survive_a_shell() {
-        for (word, expected) in [
-            ("--seed=3", "--seed=3"),
-            ("", "''"),
-            ("a b", "'a b'"),
-            ("it's", r"'it'\''s'"),
-            ("$(x)", "'$(x)'"),
-        ] {
-            assert_eq!(shell_word(word), expected);
-        }
+    fn models_of_another_program_have_tables() {
+        use crate::report::example::{cell, run};
+        let of = |model: &str| (cell("plain", "default", model, 4096, 8), 5000);
+        let run = run(&[of("teleport"), of("copy-up"), of("swap")], 6);
+        let tables = tables(&Summary::of(&run), &run, None);
+        let found: Vec<(&str, usize)> = tables.iter().map(|it| (it.title.as_str(), it.rows.len())).collect();
+        assert_eq!(found, [("copy-up on dir", 1), ("swap on dir", 1), ("teleport on dir", 1)]);
     }
 
     #[test]

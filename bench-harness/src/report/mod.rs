@@ -15,6 +15,7 @@ mod markdown;
 mod page;
 pub mod plot;
 mod quality;
+pub mod reproduce;
 pub mod sparkline;
 pub mod tables;
 pub mod terminal;

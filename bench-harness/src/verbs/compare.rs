@@ -9,6 +9,7 @@ use crate::compare::fingerprint::{Difference, differences};
 use crate::compare::{self, Comparison, Side, saved};
 use crate::error::{BenchError, BenchErrorKind, Exit, Result};
 use crate::report;
+use crate::report::reproduce::shell_word;
 use crate::report::terminal::{self, Screen};
 use crate::run::journal::RunRecord;
 
@@ -71,7 +72,7 @@ pub fn compare(args: &CompareArgs) -> Result<Exit> {
     }
     let text = match args.format {
         Format::Json => compare::json(&comparisons)?,
-        format => written(&comparisons, format)?,
+        format => written(&comparisons, args, format)?,
     };
     match &args.out {
         Some(file) => report::export::write(file, &text)?,
@@ -80,8 +81,31 @@ pub fn compare(args: &CompareArgs) -> Result<Exit> {
     Ok(Exit::Success)
 }
 
-fn written(comparisons: &[(Comparison<'_>, Vec<Difference>)], format: Format) -> Result<String> {
-    let document = compare::document(comparisons);
+/// The command line of `args`, as a shell reads it back.
+fn command(args: &CompareArgs) -> String {
+    let mut command = "aufs-bench compare".to_owned();
+    if args.allow {
+        command += " --allow";
+    }
+    if let Some(format) = args.format.to_possible_value().filter(|_| args.format != Format::Text) {
+        command += &format!(" --format {}", format.get_name());
+    }
+    if let Some(out) = &args.out {
+        command += &format!(" --out {}", shell_word(&out.to_string_lossy()));
+    }
+    // What begins with a dash would be read as an option.
+    if args.runs.iter().any(|it| it.starts_with('-')) {
+        command += " --";
+    }
+    args.runs.iter().fold(command, |command, run| format!("{command} {}", shell_word(run)))
+}
+
+fn written(
+    comparisons: &[(Comparison<'_>, Vec<Difference>)],
+    args: &CompareArgs,
+    format: Format,
+) -> Result<String> {
+    let document = compare::document(comparisons, command(args));
     match format {
         Format::Html => report::standalone(&document, compare::figures(comparisons)),
         Format::Md => Ok(report::markdown(&document)),
@@ -119,4 +143,19 @@ fn refusal(base: &Side, head: &Side, differing: &[Difference]) -> BenchError {
         facts.join(", ")
     );
     BenchError::new("compare", &head.name, BenchErrorKind::Refused(reason))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_is_what_was_given() {
+        let runs = ["runs/a", "runs/b c", "it's"].map(str::to_owned).to_vec();
+        let args = CompareArgs { runs, format: Format::Md, out: Some("x y.md".into()), allow: true };
+        assert_eq!(
+            command(&args),
+            r"aufs-bench compare --allow --format md --out 'x y.md' runs/a 'runs/b c' 'it'\''s'"
+        );
+    }
 }
