@@ -53,7 +53,9 @@ pub struct Document {
     pub method: String,
 }
 
-const METHOD: &str = "Times are service times. Intervals are exact order-statistic intervals of the median at 95 %. \
+const METHOD: &str = "Times are service times. Intervals are order-statistic intervals of the median at 95 %: of the \
+    medians of the blocks where a block has several samples, since those of one block are alike, and of all samples where it \
+    has one; below six blocks of several samples they are of all samples, and too narrow. \
     Ratios are medians over blocks of the ratio of both medians in the block. A p90 needs 100 samples, a p99 1000; else \
     the field is empty. Nothing is discarded as an outlier.";
 

@@ -33,7 +33,7 @@ pub struct Latency {
     pub n: usize,
     /// Median.
     pub p50: f64,
-    /// Its exact 95 % interval; none below six samples.
+    /// Its 95 % interval, see [`p50_interval`]; none below six samples.
     pub p50_interval: Option<Interval>,
     /// 90th percentile; none below 100 samples.
     pub p90: Option<f64>,
@@ -60,7 +60,7 @@ pub struct MetricSummary {
     pub n: usize,
     /// Median.
     pub p50: f64,
-    /// Its exact 95 % interval; none below six values.
+    /// Its 95 % interval, see [`p50_interval`]; none below six values.
     pub p50_interval: Option<Interval>,
     /// Median of each block that has the metric.
     pub block_medians: Blocks,
@@ -127,6 +127,23 @@ pub fn value_of(own: &Blocks) -> Option<Ratio> {
     estimate(own.values().copied().collect())
 }
 
+/// The 95 % interval of the median of `sorted` values, which were taken in `blocks`; none below six values.
+///
+/// Values of one block are alike: as independent ones they would promise several
+/// times the precision that another run has. So from six blocks on it is the exact
+/// interval of the block medians, where a block has several values. It goes as far
+/// as the median of all values, which unequal blocks may leave outside.
+pub fn p50_interval(sorted_values: &[f64], blocks: &Blocks) -> Option<Interval> {
+    let of_all = median_interval(sorted_values);
+    if blocks.len() == sorted_values.len() {
+        return of_all;
+    }
+    let middle = median(sorted_values)?;
+    let of_blocks = median_interval(&sorted(blocks.values().copied().collect()));
+    let to_middle = |it: Interval| Interval { low: it.low.min(middle), high: it.high.max(middle) };
+    of_blocks.map(to_middle).or(of_all)
+}
+
 fn estimate(values: Vec<f64>) -> Option<Ratio> {
     let values = sorted(values);
     let (p50, interval) = (median(&values)?, median_interval(&values));
@@ -144,17 +161,17 @@ fn summarise(run: &RunRecord, index: usize, cell: Cell, error: Option<String>) -
         middle.map(|middle| block_medians.insert(block, middle));
         all.extend(of_block);
     }
-    let latency = if error.is_none() { latency(&all, opens) } else { None };
+    let latency = if error.is_none() { latency(&all, opens, &block_medians) } else { None };
     CellSummary { cell, latency, error, block_medians }
 }
 
-fn latency(samples_ns: &[u64], opens: Vec<f64>) -> Option<Latency> {
+fn latency(samples_ns: &[u64], opens: Vec<f64>, blocks: &Blocks) -> Option<Latency> {
     let histogram = histogram::of(samples_ns.iter().copied())?;
     let values = sorted(samples_ns.iter().map(|ns| *ns as f64).collect());
     Some(Latency {
         n: values.len(),
         p50: median(&values)?,
-        p50_interval: median_interval(&values),
+        p50_interval: p50_interval(&values, blocks),
         p90: tail_quantile(&values, 0.90),
         p99: tail_quantile(&values, 0.99),
         p99_9: tail_quantile(&values, 0.999),
@@ -176,10 +193,58 @@ fn metrics(run: &RunRecord) -> Vec<MetricSummary> {
     let summary = |((index, metric), blocks): ((usize, Metric), BTreeMap<u32, Vec<f64>>)| {
         let values = sorted(blocks.values().flatten().copied().collect());
         let middle = |(block, values)| Some((block, median(&sorted(values))?));
-        let block_medians = blocks.into_iter().filter_map(middle).collect();
+        let block_medians: Blocks = blocks.into_iter().filter_map(middle).collect();
         let cell = run.header.cells[index].cell.clone();
-        let (p50, p50_interval) = (median(&values)?, median_interval(&values));
+        let (p50, p50_interval) = (median(&values)?, p50_interval(&values, &block_medians));
         Some(MetricSummary { cell, metric, n: values.len(), p50, p50_interval, block_medians })
     };
     values.into_iter().filter_map(summary).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use rand_chacha::ChaCha8Rng;
+    use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
+
+    use super::*;
+
+    #[test]
+    fn intervals_cover_the_median_though_blocks_differ() {
+        let mut rng = ChaCha8Rng::seed_from_u64(14);
+        // The sum of twelve uniforms less six is as good as normal here.
+        let mut normal =
+            || (0..12).map(|_| (rng.next_u64() >> 11) as f64 / (1_u64 << 53) as f64).sum::<f64>() - 6.0;
+        let (trials, mut covered, mut pooled) = (400, 0, 0);
+        for _ in 0..trials {
+            // Blocks differ by as much as the samples within one; 50 of them each.
+            let levels: Vec<f64> = (0..20).map(|_| normal()).collect();
+            let own: Vec<Vec<f64>> =
+                levels.iter().map(|it| sorted((0..50).map(|_| it + normal()).collect())).collect();
+            let blocks: Blocks = (0..).zip(own.iter().map(|it| median(it).unwrap())).collect();
+            let all = sorted(own.concat());
+            let holds = |it: Interval| u32::from(it.low <= 0.0 && 0.0 <= it.high);
+            covered += holds(p50_interval(&all, &blocks).unwrap());
+            pooled += holds(median_interval(&all).unwrap());
+        }
+        // 95 % of 400 are 380; three standard errors are 13.
+        assert!(367 <= covered, "{covered} of {trials}");
+        assert!(pooled < 200, "what samples taken for independent promise is wrong: {pooled} of {trials}");
+    }
+
+    #[test]
+    fn intervals_hold_the_median_and_need_six_values() {
+        let blocks = |values: &[f64]| (0..).zip(values.iter().copied()).collect::<Blocks>();
+        // One file in a block: the exact interval of the samples.
+        let single = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        assert_eq!(p50_interval(&single, &blocks(&single)), median_interval(&single));
+        assert_eq!(p50_interval(&single[..5], &blocks(&single[..5])), None);
+        // Fewer than six blocks of several files: that of all samples.
+        assert_eq!(p50_interval(&single, &blocks(&[2.0, 5.0])), median_interval(&single));
+        // Most samples lie in one of nine blocks, the median of all beyond the interval of the blocks.
+        let mut uneven: Vec<f64> = (1..=8).map(f64::from).collect();
+        let of_blocks = blocks(&[&uneven[..], &[50.0]].concat());
+        uneven.extend([50.0; 20]);
+        let interval = p50_interval(&uneven, &of_blocks).unwrap();
+        assert_eq!((interval.low, interval.high), (2.0, 50.0));
+    }
 }

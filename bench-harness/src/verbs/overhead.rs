@@ -21,8 +21,8 @@ use crate::run::lock::Lock;
 use crate::run::progress::Progress;
 use crate::run::standing::Standing;
 use crate::size::human_ns;
-use crate::stats::order::{Interval, median, median_interval, sorted};
-use crate::stats::summary::{Blocks as BlockValues, Latency, Summary, ratio_of};
+use crate::stats::order::{Interval, median, sorted};
+use crate::stats::summary::{Blocks as BlockValues, Latency, Summary, p50_interval, ratio_of};
 
 /// Arguments of `overhead`.
 #[derive(Debug, Args)]
@@ -72,14 +72,15 @@ pub fn overhead(args: &OverheadArgs) -> Result<Exit> {
     let all = sorted(measured.peer.iter().flatten().map(|it| *it as f64).collect());
     let of_block = |values: &Vec<u64>| median(&sorted(values.iter().map(|it| *it as f64).collect()));
     let middles = (0..).zip(&measured.peer).filter_map(|(block, it)| Some((block, of_block(it)?)));
-    let ratio = ratio_of(own, &middles.collect::<BlockValues>()).ok_or_else(|| none("ratio"))?;
+    let middles: BlockValues = middles.collect();
+    let ratio = ratio_of(own, &middles).ok_or_else(|| none("ratio"))?;
     let peer_p50 = median(&all).ok_or_else(|| none("program"))?;
     outln!("reference by the harness   {}", shown(reference.p50, reference.p50_interval))?;
-    outln!("reference by the program   {}", shown(peer_p50, median_interval(&all)))?;
+    outln!("reference by the program   {}", shown(peer_p50, p50_interval(&all, &middles)))?;
     let ends = ratio.interval.map(|it| format!(" ({:.4} – {:.4})", it.low, it.high)).unwrap_or_default();
     outln!("ratio, paired by block     {:.4}{ends}", ratio.p50)?;
     outln!("null                       {}{}", shown(null.p50, null.p50_interval), tail(null))?;
-    outln!("{} blocks, {n} samples of each; intervals are of the median, at 95 %", args.blocks)?;
+    outln!("{} blocks, {n} samples of each; intervals are of the median over blocks, at 95 %", args.blocks)?;
     Ok(Exit::Success)
 }
 

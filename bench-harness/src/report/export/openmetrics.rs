@@ -89,8 +89,8 @@ fn about(run: &RunRecord) -> Family {
 /// Times of all cells; a percentile is there where enough samples lie beyond it.
 fn latencies(summary: &Summary) -> Result<Vec<Family>> {
     let mut times = Family::new("latency", "seconds", "summary", "Service time of a sample.");
-    let mut bounds =
-        Family::new("latency_p50_bound", "seconds", "gauge", "Exact 95 % interval of the median.");
+    let interval = "95 % interval of the median, over blocks where there are six.";
+    let mut bounds = Family::new("latency_p50_bound", "seconds", "gauge", interval);
     let mut longest = Family::new("latency_max", "seconds", "gauge", "The longest sample.");
     let mut failed = Family::new("cell_failed", "", "gauge", "Cells that failed, which have no numbers.");
     for it in &summary.cells {

@@ -27,7 +27,7 @@ enum Along {
 type Axis = fn(&Params) -> u64;
 
 const SIZE: (u32, u32) = (980, 580);
-const BARS: &str = "median of all samples; bars: exact 95 % interval of the median";
+const BARS: &str = "median of all samples; bars: 95 % interval of the median";
 
 /// All figures of a run, copy-up first, then ratios to `base`.
 pub fn figures(summary: &Summary, run: &RunRecord, base: Option<&Subject>) -> Vec<Figure> {
@@ -275,7 +275,7 @@ impl Chooser<'_> {
             y_label: "latency".to_owned(),
             x_ticks: within.map(|(x, label)| (x, label.to_owned())).collect(),
             series: subjects(self.summary).iter().filter_map(series).collect(),
-            note: format!("n = {n} of each driver at most; bands: exact 95 % interval, where there is one"),
+            note: format!("n = {n} of each driver at most; bands: 95 % interval if samples were independent"),
         };
         let caption = chart.title.clone();
         Some(Figure { name: self.name("percentiles", cache), caption, size: SIZE, kind: Kind::Lines(chart) })
