@@ -1,6 +1,7 @@
 //! Stored runs, in the order they were made.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::{At as _, BenchError, BenchErrorKind, Result};
@@ -70,8 +71,10 @@ pub fn load(dirs: &[PathBuf]) -> Result<(Vec<Stored>, Vec<BenchError>)> {
             stored.push(open(dir.clone())?);
             continue;
         }
-        let entries = fs::read_dir(dir).at("read", dir)?;
-        let mut inner: Vec<PathBuf> = entries.flatten().map(|it| it.path()).filter(|it| is_run(it)).collect();
+        let entries = fs::read_dir(dir).at("read", dir)?.map(|it| Ok(it?.path()));
+        // A run that cannot be listed must not be missing in silence.
+        let mut inner: Vec<PathBuf> = entries.collect::<io::Result<_>>().at("read", dir)?;
+        inner.retain(|it| is_run(it));
         inner.sort();
         if inner.is_empty() {
             let reason = format!("neither it nor a directory in it has {FILE_NAME}");
