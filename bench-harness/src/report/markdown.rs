@@ -5,7 +5,7 @@ use super::page::Drawn;
 
 /// The report in Markdown; the pictures are below `plots/`.
 pub fn markdown(document: &Document, figures: &[Drawn]) -> String {
-    let mut text = format!("# {}\n\n", document.title);
+    let mut text = format!("# {}\n\n", escaped(&document.title));
     for sentence in &document.headline {
         text += &format!("{}\n\n", escaped(sentence));
     }
@@ -13,6 +13,7 @@ pub fn markdown(document: &Document, figures: &[Drawn]) -> String {
         text += &format!("> **{}**\n\n", escaped(warning));
     }
     for Drawn { name, caption, .. } in figures {
+        let caption = escaped(caption).replace('[', "\\[").replace(']', "\\]");
         text += &format!("![{caption}](plots/{name}.png)\n\n");
     }
     for table in document.tables.iter().chain([&document.skips, &document.errors]) {
@@ -35,7 +36,8 @@ fn table_text(table: &Table) -> String {
         return String::new();
     }
     let mut text = format!("## {}\n\n{}\n\n", escaped(&table.title), escaped(&table.note));
-    text += &format!("| {} |\n|{}\n", table.columns.join(" | "), "---|".repeat(table.columns.len()));
+    let heads: Vec<String> = table.columns.iter().map(|it| escaped(it)).collect();
+    text += &format!("| {} |\n|{}\n", heads.join(" | "), "---|".repeat(table.columns.len()));
     for row in &table.rows {
         let cells: Vec<String> = row.iter().map(|it| escaped(it)).collect();
         text += &format!("| {} |\n", cells.join(" | "));
@@ -45,4 +47,40 @@ fn table_text(table: &Table) -> String {
 
 fn escaped(text: &str) -> String {
     text.replace('|', "\\|").replace('<', "&lt;").replace('\n', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_breaks_a_table_or_a_picture() {
+        let hostile = "a|b <img>\n[c]".to_owned();
+        let table = Table {
+            title: hostile.clone(),
+            note: hostile.clone(),
+            columns: vec![hostile.clone(), hostile.clone()],
+            rows: vec![vec![hostile.clone(), hostile.clone()]],
+        };
+        let empty = Table { rows: Vec::new(), ..table.clone() };
+        let document = Document {
+            title: hostile.clone(),
+            warnings: vec![hostile.clone()],
+            headline: vec![hostile.clone()],
+            facts: vec![("fact", hostile.clone())],
+            tables: vec![table],
+            skips: empty.clone(),
+            errors: empty,
+            commands: Vec::new(),
+            method: String::new(),
+        };
+        let figure = Drawn { name: "f".to_owned(), caption: hostile, svg: String::new() };
+        let text = markdown(&document, &[figure]);
+        assert!(!text.contains('<') && !text.contains("a|b"), "{text}");
+        assert!(text.starts_with("# a\\|b &lt;img> [c]\n"), "{text}");
+        assert!(text.contains(r"![a\|b &lt;img> \[c\]](plots/f.png)"), "{text}");
+        let rows: Vec<&str> = text.lines().filter(|it| it.starts_with("| a")).collect();
+        assert_eq!(rows.len(), 2);
+        assert!(rows.iter().all(|it| it.matches('|').count() == 5), "three ends and two escaped: {rows:?}");
+    }
 }
