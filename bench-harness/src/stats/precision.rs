@@ -228,8 +228,8 @@ mod tests {
 
     #[test]
     fn stopping_by_width_costs_little_coverage() {
-        let (normal, skewed): (fn(f64) -> f64, fn(f64) -> f64) =
-            (|z| z, |z| if z < 0.0 { 0.3 * z } else { 2.0 * z });
+        let normal: fn(f64) -> f64 = |z| z;
+        let skewed: fn(f64) -> f64 = |z| if z < 0.0 { 0.3 * z } else { 2.0 * z };
         for (spread, skew, expected) in [
             (0.03, normal, 0.964),
             (0.03, skewed, 0.9625),
