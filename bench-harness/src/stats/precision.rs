@@ -215,7 +215,7 @@ mod tests {
             for n_blocks in 1..=LOOKS[LOOKS.len() - 1] {
                 precision.note(0, n_blocks, vec![(spread * skew(normal())).exp()]);
                 precision.look(n_blocks);
-                if !precision.needs(0) {
+                if !precision.needs(0, |_| true) {
                     break;
                 }
             }
