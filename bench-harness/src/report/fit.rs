@@ -243,19 +243,18 @@ mod tests {
             .flat_map(|driver| sizes.map(|size| (cell(driver, "default", "copy-up", size, 8), time(size))))
             .collect();
         cells.push((cell("overlayfs", "default", "copy-up", 1 << 28, 8), time(1 << 28)));
-        let mut run = run(&cells, 12);
+        let mut run = run(&cells, 24);
         for (number, block) in &mut run.blocks {
             block.session = number % 3;
-            // The largest file is measured in three blocks, all of them in one session.
-            block.samples.retain(|it| it.0 != 6 || (number % 3 == 0 && *number < 9));
+            // The largest file is measured in six blocks, all of them in one session.
+            block.samples.retain(|it| it.0 != 6 || (number % 3 == 0 && *number < 18));
         }
         let [table] = &tables(&Fits::of(&Summary::of(&run), &run), &run)[..] else { panic!("one table") };
         for expected in [
-            "medians of 3 to 12 blocks",
+            "medians of 6 to 24 blocks",
             "sizes 4 KiB, 1 MiB, 16 MiB, 256 MiB;",
             "intervals of a, b and c for another day by t over 3 sessions; \
-             elsewhere one session and 3 blocks of a cell: no interval at all; \
-             a fit with a cell of fewer than 6 blocks has none within the run.",
+             elsewhere one session: no interval for another day.",
         ] {
             assert!(table.note.contains(expected), "{expected}: {}", table.note);
         }

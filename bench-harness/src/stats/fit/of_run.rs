@@ -138,7 +138,8 @@ impl Fits {
     pub fn of(summary: &Summary, run: &RunRecord) -> Self {
         let sessions: Vec<u32> = run.counted().iter().map(|it| it.session).collect();
         let seed = run.header.host.seed;
-        let groups = groups(summary);
+        let mut groups = groups(summary);
+        let left_out: BTreeSet<String> = groups.values_mut().flat_map(leave_out_few).collect();
         let fit = |((place, subject), cells): (&(Place, Subject), &Cells<'_>)| {
             fit_cells(subject.clone(), place.clone(), cells, &sessions, seed)
         };
@@ -154,7 +155,8 @@ impl Fits {
             it.cells_shared = Some(n_shared).filter(|_| is_part && it.ns_per_byte_to_overlayfs.is_some());
         }
         fits.sort_by_key(|it| (rank(&it.place), driver_rank(&it.subject)));
-        Self { fits, missing: missing(summary) }
+        let missing = missing(summary).into_iter().chain(left_out).collect();
+        Self { fits, missing }
     }
 }
 
@@ -218,6 +220,27 @@ fn groups(summary: &Summary) -> BTreeMap<(Place, Subject), Cells<'_>> {
         1 < layers || (place.n_layers.is_none() && 1 < count(|it| it.file_bytes))
     });
     groups
+}
+
+/// Takes out cells of so few blocks that no interval could be given, where the others vary in as much; says which.
+fn leave_out_few(cells: &mut Cells<'_>) -> Vec<String> {
+    let axes = |cells: &Cells<'_>| Axes::of(&points(cells, &vec![1; 1 + last_block(cells)]));
+    let (enough, few): (Cells<'_>, Cells<'_>) =
+        cells.iter().copied().partition(|it| BLOCKS_MIN <= it.1.len());
+    if few.is_empty() || axes(&enough) != axes(cells) {
+        return Vec::new();
+    }
+    *cells = enough;
+    let text = |(params, blocks): (&Params, &Blocks)| {
+        let size = crate::size::human_bytes(params.file_bytes as f64);
+        format!("{} of {size} has {} blocks", params.model, blocks.len())
+    };
+    few.into_iter().map(text).collect()
+}
+
+/// The last block that any of the cells has.
+fn last_block(cells: &Cells<'_>) -> usize {
+    cells.iter().filter_map(|it| it.1.keys().last()).max().map_or(0, |it| *it as usize)
 }
 
 /// Where a cell belongs: to the stack of its height, and to the lowest layers if it lies in one.
