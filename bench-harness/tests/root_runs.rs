@@ -186,6 +186,13 @@ fn root_reports_are_made_again_from_samples_alone() {
     stdout(&place.bench(&["report", "reports/mine"]).output().unwrap());
     let again = place.bench(&["keep", "out", "mine"]).output().unwrap();
     assert_eq!(again.status.code(), Some(2), "a kept run is not overwritten");
+
+    stdout(&place.bench(&["keep", "out", "small", "--small"]).output().unwrap());
+    let plots: Vec<_> = fs::read_dir(place.path("reports/small/plots")).unwrap().flatten().collect();
+    assert!(!plots.is_empty() && plots.iter().all(|it| it.path().extension().unwrap() == "svg"));
+    assert!(!place.path("reports/small/summary.json").exists());
+    let text = fs::read_to_string(place.path("reports/small/report.md")).unwrap();
+    assert!(text.contains(".svg)") && !text.contains(".png)"), "its pictures are those that are there");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The two or three sentences that a person would want first, made from the numbers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::document::ratio_text;
 use super::goals::place_text;
@@ -137,8 +137,7 @@ fn tally(summary: &Summary, hero: &Subject, base: &Subject) -> Option<String> {
 fn failures(run: &RunRecord) -> String {
     let failed: BTreeSet<String> =
         run.errors().keys().map(|it| run.header.cells[*it].cell.subject().label()).collect();
-    let skipped: BTreeSet<String> =
-        run.header.skips.iter().filter(|it| it.model.is_none()).map(|it| it.subject.label()).collect();
+    let skipped = skipped(run);
     let failures = match run.errors().len() {
         0 => "No cell failed".to_owned(),
         1 => format!("1 cell failed and has no numbers ({})", listed(&failed)),
@@ -148,6 +147,20 @@ fn failures(run: &RunRecord) -> String {
         return format!("{failures}; no driver was skipped.");
     }
     format!("{failures}; not possible here: {}.", listed(&skipped))
+}
+
+/// Who was skipped: everywhere, or on which backings where it was measured on others.
+fn skipped(run: &RunRecord) -> BTreeSet<String> {
+    let mut backings: BTreeMap<&Subject, BTreeSet<&str>> = BTreeMap::new();
+    for it in run.header.skips.iter().filter(|it| it.model.is_none()) {
+        backings.entry(&it.subject).or_default().insert(&it.backing);
+    }
+    let has_cells = |subject: &Subject| run.header.cells.iter().any(|it| it.cell.subject() == *subject);
+    let text = |(subject, backings): (&Subject, BTreeSet<&str>)| match has_cells(subject) {
+        true => format!("{} on {}", subject.label(), Vec::from_iter(backings).join(" or ")),
+        false => subject.label(),
+    };
+    backings.into_iter().map(text).collect()
 }
 
 fn listed(names: &BTreeSet<String>) -> String {
@@ -163,6 +176,7 @@ mod tests {
     use super::*;
     use crate::report::example::{cell, run, subject, usual};
     use crate::report::versus::base;
+    use crate::run::journal::Skip;
 
     fn said(record: &RunRecord) -> Vec<String> {
         let summary = Summary::of(record);
@@ -190,6 +204,14 @@ mod tests {
         );
         assert!(said[2].starts_with("In the 5 cells that it shares with overlayfs, aufs-fuse is faster in 4, slower in 0, and not told apart in 1 "));
         assert_eq!(said[3], "1 cell failed and has no numbers (aufs-fuse); not possible here: aufs-kernel.");
+        // Where a driver runs on other file systems it is possible here.
+        let mut some = usual(12);
+        let mut skip = some.header.skips[0].clone();
+        skip.subject = subject("plain", "default");
+        some.header
+            .skips
+            .extend(["dir", "loop:xfs"].map(|it| Skip { backing: it.to_owned(), ..skip.clone() }));
+        assert!(super::failures(&some).ends_with("here: aufs-kernel, plain on dir or loop:xfs."));
     }
 
     #[test]

@@ -30,6 +30,10 @@ pub struct KeepArgs {
     #[arg(long, value_name = "NAME", default_value = "host-a")]
     pub label: String,
 
+    /// Leave out what is large and made again by `report`: bitmaps, of which the drawings stay, and summary.json.
+    #[arg(long)]
+    pub small: bool,
+
     /// Directory of kept runs.
     #[arg(long, value_name = "DIR", default_value = "reports")]
     pub to: PathBuf,
@@ -62,8 +66,27 @@ pub fn keep(args: &KeepArgs) -> Result<Exit> {
     encoder.write_all(cleaned.as_bytes()).at("write", &packed)?;
     encoder.finish().at("write", &packed)?;
     let page = report::write(&RunRecord::load(&target)?, &target)?;
+    if args.small {
+        shrink(&target)?;
+    }
     outln!("{}", page.display())?;
     Ok(Exit::Success)
+}
+
+/// Removes bitmaps and `summary.json` from the kept run in `dir`.
+fn shrink(dir: &Path) -> Result<()> {
+    let plots = dir.join("plots");
+    for entry in fs::read_dir(&plots).at("list", &plots)? {
+        let path = entry.at("list", &plots)?.path();
+        if path.extension().is_some_and(|it| it == "png") {
+            fs::remove_file(&path).at("remove", &path)?;
+        }
+    }
+    let summary = dir.join("summary.json");
+    fs::remove_file(&summary).at("remove", &summary)?;
+    let text = dir.join("report.md");
+    let shown = fs::read_to_string(&text).at("read", &text)?.replace(".png)", ".svg)");
+    report::save(&text, shown)
 }
 
 fn target_name(args: &KeepArgs) -> Result<PathBuf> {
