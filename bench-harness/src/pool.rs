@@ -14,6 +14,9 @@ use rayon::ThreadPoolBuilder;
 
 use crate::error::{BenchError, BenchErrorKind, Result};
 
+/// Threads for work that waits for a disk instead of a processor, such as removing files where each is discarded at once.
+const N_WAITING: usize = 8;
+
 /// Does `work`, whose parallel iterators run on as many threads as there are processors; all have ended when it
 /// returns.
 ///
@@ -21,7 +24,22 @@ use crate::error::{BenchError, BenchErrorKind, Result};
 ///
 /// A thread cannot be started.
 pub fn in_parallel<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
-    let done = ThreadPoolBuilder::new().build_scoped(|thread| thread.run(), |pool| pool.install(work));
+    // For rayon 0 is the number of processors.
+    on_threads(0, work)
+}
+
+/// As [`in_parallel`], for work that waits for a disk most of its time.
+///
+/// # Errors
+///
+/// A thread cannot be started.
+pub fn in_parallel_waiting<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
+    on_threads(N_WAITING, work)
+}
+
+fn on_threads<T: Send>(count: usize, work: impl FnOnce() -> T + Send) -> Result<T> {
+    let pool = ThreadPoolBuilder::new().num_threads(count);
+    let done = pool.build_scoped(|thread| thread.run(), |pool| pool.install(work));
     done.map_err(|error| {
         BenchError::new("start", Path::new("threads"), BenchErrorKind::Refused(error.to_string()))
     })

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::Imported;
 use crate::error::{At as _, Result};
 use crate::layers::LayerStack;
-use crate::pool::in_parallel;
+use crate::pool::{in_parallel, in_parallel_waiting};
 
 /// How the bytes of a file are copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +86,7 @@ fn copy_file(from: &Path, to: &Path, how: CopyHow) -> io::Result<()> {
 /// Any other I/O error.
 pub fn remove_trees(dirs: &[PathBuf]) -> Result<()> {
     let is_there = |dir: &&PathBuf| fs::symlink_metadata(dir).is_ok();
-    in_parallel(|| dirs.par_iter().filter(is_there).try_for_each(|dir| remove_tree(dir)))?
+    in_parallel_waiting(|| dirs.par_iter().filter(is_there).try_for_each(|dir| remove_tree(dir)))?
 }
 
 fn remove_tree(dir: &Path) -> Result<()> {

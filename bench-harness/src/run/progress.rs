@@ -28,7 +28,7 @@ impl Progress {
         Self { bar, cells_per_block: cells_per_block as u64, started: Instant::now(), finish_at: deadline }
     }
 
-    /// Says what is going on before the first block.
+    /// Says what is going on between blocks.
     pub fn stage(&self, what: &str) {
         match &self.bar {
             Some(bar) => bar.set_message(what.to_owned()),

@@ -47,7 +47,9 @@ impl Runner<'_> {
     pub fn go(mut self, done: u32, out: &Path) -> Result<()> {
         let mut changed = None;
         let measured = self.measure_sessions(done, &mut changed);
-        self.progress.finish();
+        if measured.is_err() {
+            self.progress.finish();
+        }
         let ending = match measured {
             Ok(ending) => ending,
             // Whatever failed after a signal may have failed of it.
@@ -58,12 +60,17 @@ impl Runner<'_> {
             Err(error) if error.is_full() => return Err(kept(error, out)),
             Err(error) => return Err(error),
         };
+        self.progress.stage("checking layers");
         self.check_layers(&mut changed);
         let layers_unchanged = changed.is_none();
         let ended = self.journal.append(&Record::End { ending, layers_unchanged });
-        ended
-            .and_then(|()| self.journal.flush())
-            .map_err(|error| if error.is_full() { kept(error, out) } else { error })
+        let ended = ended.and_then(|()| self.journal.flush());
+        // Many files take a while, and whoever waits should know for what.
+        self.progress.stage("removing layers and branches");
+        let Self { bench, progress, .. } = self;
+        drop(bench);
+        progress.finish();
+        ended.map_err(|error| if error.is_full() { kept(error, out) } else { error })
     }
 
     fn measure_sessions(&mut self, done: u32, changed: &mut Option<BenchError>) -> Result<Ending> {
