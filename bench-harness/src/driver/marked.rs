@@ -85,6 +85,13 @@ mod tests {
         let sleep = |home: &str| Command::new("sleep").arg("1000").env(MARK, home).spawn().unwrap();
         let own = format!("/marked-{}", std::process::id());
         let (mut inner, mut other) = (sleep(&format!("{own}/b0/1")), sleep(&format!("{own}x")));
+        // A program that is just being started has no environment yet.
+        let is_started = |it: &std::process::Child| {
+            std::fs::read(format!("/proc/{}/environ", it.id())).is_ok_and(|it| !it.is_empty())
+        };
+        while !(is_started(&inner) && is_started(&other)) {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
         let found: Vec<i32> = below(Path::new(&own)).iter().map(|it| it.pid).collect();
         let (killed, status) = (kill_below(Path::new(&own)), inner.wait().unwrap());
         let lives = other.try_wait().unwrap().is_none();
