@@ -1,5 +1,7 @@
 //! Which values a cell may have: for the axes of a matrix, and for the cells of a run that is continued.
 
+use std::ops::RangeInclusive;
+
 use super::expand::PlannedCell;
 use crate::model::{self, Model, is_yardstick};
 use crate::size::human_bytes;
@@ -16,26 +18,29 @@ const DIR_DEPTH_MAX: u32 = 256;
 
 /// Checks the number of a layer, or of all layers.
 pub fn layer(layer: u32) -> Result<(), Wrong> {
-    if (1..=LAYERS_MAX).contains(&layer) {
-        return Ok(());
-    }
-    Err(("found_at", format!("layer {layer} is outside 1 to {LAYERS_MAX}")))
+    within(1..=LAYERS_MAX, layer, "found_at", || format!("layer {layer} is outside 1 to {LAYERS_MAX}"))
 }
 
 /// Checks how many directories lie above a file.
 pub fn dir_depth(depth: u32) -> Result<(), Wrong> {
-    if (1..=DIR_DEPTH_MAX).contains(&depth) {
-        return Ok(());
-    }
-    Err(("dir_depth", format!("directory depth {depth} is outside 1 to {DIR_DEPTH_MAX}")))
+    within(1..=DIR_DEPTH_MAX, depth, "dir_depth", || {
+        format!("directory depth {depth} is outside 1 to {DIR_DEPTH_MAX}")
+    })
+}
+
+/// Refuses a `value` outside `range` by its key and what is wrong.
+fn within<T: PartialOrd>(
+    range: RangeInclusive<T>,
+    value: T,
+    key: &'static str,
+    wrong: impl FnOnce() -> String,
+) -> Result<(), Wrong> {
+    if range.contains(&value) { Ok(()) } else { Err((key, wrong())) }
 }
 
 /// Checks the length of a file, whoever takes it.
 pub fn size(size: u64) -> Result<(), Wrong> {
-    if (2..=4 << 30).contains(&size) {
-        return Ok(());
-    }
-    Err(("sizes", format!("file size {size} is outside 2 bytes to 4 GiB")))
+    within(2..=4 << 30, size, "sizes", || format!("file size {size} is outside 2 bytes to 4 GiB"))
 }
 
 /// Checks that `model` can take a file of `size` bytes.
@@ -49,26 +54,19 @@ pub fn size_for(model: &dyn Model, size: u64) -> Result<(), Wrong> {
 
 /// Checks how many files a cell takes in each block.
 pub fn files(files: u32) -> Result<(), Wrong> {
-    if (1..=4096).contains(&files) {
-        return Ok(());
-    }
-    Err(("files", format!("{files} files in each block is outside 1 to 4096")))
+    within(1..=4096, files, "files", || format!("{files} files in each block is outside 1 to 4096"))
 }
 
 /// Checks how many files a sample takes.
 pub fn entries(entries: u32) -> Result<(), Wrong> {
-    if (1..=1_000_000).contains(&entries) {
-        return Ok(());
-    }
-    Err(("entries", format!("{entries} files of a sample is outside 1 to 1000000")))
+    within(1..=1_000_000, entries, "entries", || {
+        format!("{entries} files of a sample is outside 1 to 1000000")
+    })
 }
 
 /// Checks how many threads work at once.
 pub fn threads(threads: u32) -> Result<(), Wrong> {
-    if (1..=1024).contains(&threads) {
-        return Ok(());
-    }
-    Err(("threads", format!("{threads} threads is outside 1 to 1024")))
+    within(1..=1024, threads, "threads", || format!("{threads} threads is outside 1 to 1024"))
 }
 
 /// Checks how many blocks measure a cell.
@@ -78,18 +76,12 @@ pub fn blocks(blocks: u32) -> Result<(), Wrong> {
 
 /// Checks over how many sessions a run is spread.
 pub fn sessions(sessions: u32) -> Result<(), Wrong> {
-    if (1..=100).contains(&sessions) {
-        return Ok(());
-    }
-    Err(("sessions", format!("{sessions} sessions is outside 1 to 100")))
+    within(1..=100, sessions, "sessions", || format!("{sessions} sessions is outside 1 to 100"))
 }
 
 /// Checks the mean rate of an open loop.
 pub fn rate(rate: f64) -> Result<(), Wrong> {
-    if (0.001..=1e6).contains(&rate) {
-        return Ok(());
-    }
-    Err(("rate", format!("a rate of {rate} per second is outside 0.001 to 1000000")))
+    within(0.001..=1e6, rate, "rate", || format!("a rate of {rate} per second is outside 0.001 to 1000000"))
 }
 
 /// Checks a cell that no matrix of this process has made; an axis that its model does not have is 0.
