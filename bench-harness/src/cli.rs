@@ -49,7 +49,7 @@ pub enum Verb {
     History(verbs::history::HistoryArgs),
     /// Compare runs, cell by cell; they are not interleaved, and the report says so.
     Compare(verbs::compare::CompareArgs),
-    /// Write results for other tools: HdrHistogram, OpenMetrics, benchstat, CSV, JSON, Markdown.
+    /// Write results for other tools: HdrHistogram, OpenMetrics, benchstat, Parquet, CSV, JSON, Markdown.
     Export(verbs::export::ExportArgs),
     /// Print the completions of a shell, for `source` or its directory of completions.
     Completions(verbs::manual::CompletionsArgs),

@@ -73,6 +73,7 @@ fn mistakes_have_their_line_and_never_the_code_of_a_regression() {
         (base, &["--limit", "10"], 2, "not a percentage"),
         (base, &["--inject", "10%@["], 2, "no glob"),
         (base, &["--inject", "10%@creat*"], 2, "hits no cell"),
+        (base, &["--inject", "copy-fsync@lookup-*"], 2, "hits no cell that copies a file up"),
         (base, &["--matrix", "none.toml"], 2, "none.toml"),
         (fuse, &[], 4, "/nowhere/aufs: No such file"),
     ] {
@@ -175,6 +176,22 @@ fn root_a_slow_down_made_on_purpose_is_found_confirmed_and_told() {
     assert!(text.contains("slowed down on purpose: 900%@lookup-*"), "{text}");
     assert!(text.contains("confirmation after 40 blocks"), "{text}");
     assert!(text.contains("3%, after 14 blocks: lookup-4K-2-fresh-tmpfs\n"), "only that cell: {text}");
+    place.assert_left_clean();
+}
+
+#[test]
+fn root_a_driver_that_begins_to_sync_its_copies_is_found() {
+    if !is_root() {
+        return;
+    }
+    let place = Place::new(MATRIX);
+    // A sync through this mount would do nothing; that of the copy itself waits for the disk.
+    let same = "driver=overlayfs,options=volatile";
+    let output = place.gate(same, same, &["--inject", "copy-fsync"]).output().unwrap();
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("slowed down on purpose: copy-fsync@*"), "{text}");
+    assert!(text.contains("3%, after 14 blocks: copy-up-4K-2-fresh-loop:ext4\n"), "only that cell: {text}");
     place.assert_left_clean();
 }
 

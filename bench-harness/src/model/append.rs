@@ -34,6 +34,10 @@ impl Model for Append {
         true
     }
 
+    fn copies_up(&self) -> bool {
+        true
+    }
+
     fn prepare(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<()> {
         bed.warm(file)
     }

@@ -33,6 +33,10 @@ impl Model for Chmod {
         true
     }
 
+    fn copies_up(&self) -> bool {
+        true
+    }
+
     fn prepare(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<()> {
         bed.warm(file)
     }

@@ -47,6 +47,10 @@ impl Model for CopyUp {
         true
     }
 
+    fn copies_up(&self) -> bool {
+        true
+    }
+
     fn chills(&self) -> Chill {
         Chill::Data
     }

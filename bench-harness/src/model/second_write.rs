@@ -23,6 +23,10 @@ impl Model for SecondWrite {
         true
     }
 
+    fn copies_up(&self) -> bool {
+        true
+    }
+
     fn prepare(&self, bed: &Bed<'_>, file: &FileSpec) -> Result<()> {
         open_and_write(bed, file, 0).map(|_| ())
     }

@@ -1,10 +1,17 @@
 //! Checks must fail: for a sample that was not done, a branch that was not written, a layer that was.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 
 use super::*;
-use crate::cell::{TreeContent, TreeKey};
-use crate::driver;
+use crate::cell::{Cache, Params, TreeContent, TreeKey};
+use crate::driver::{self, Branch, Imported, View};
+use crate::error::{BenchError, BenchErrorKind};
+use crate::layers::LayerStack;
+use crate::pattern::Pattern;
+use crate::run::interrupt::Interrupt;
 
 /// Models that change something, so that a check of theirs can find it missing.
 const CHANGING: [&str; 20] = [

@@ -27,6 +27,10 @@ impl Model for Truncate {
         true
     }
 
+    fn copies_up(&self) -> bool {
+        true
+    }
+
     fn fills_branches(&self) -> bool {
         false
     }

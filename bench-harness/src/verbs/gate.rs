@@ -101,8 +101,9 @@ pub struct LiveArgs {
     #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,
 
-    /// Slow head down on purpose, to try the gate: `SHARE[@GLOB of cells]`, such as `10%@copy-up-*`.
-    #[arg(long, value_name = "SHARE", value_parser = Inject::parse)]
+    /// Slow head down on purpose, to try the gate: `HOW[@GLOB of cells]`, such as `10%@copy-up-*`, or
+    /// `copy-fsync@copy-up-*`, which syncs each copy.
+    #[arg(long, value_name = "HOW", value_parser = Inject::parse)]
     pub inject: Option<Inject>,
 }
 

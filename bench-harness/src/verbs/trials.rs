@@ -27,8 +27,8 @@ pub struct TrialArgs {
     #[arg(long, value_name = "ARM", default_value = "driver=aufs-fuse")]
     pub base: String,
 
-    /// With --live: how much head is slowed down, and in which cells.
-    #[arg(long, value_name = "SHARE@GLOB", default_value = "10%@copy-up-4K-8-fresh-tmpfs", value_parser = Inject::parse)]
+    /// With --live: how head is slowed down, and in which cells; as of `aufs-bench gate`.
+    #[arg(long, value_name = "HOW@GLOB", default_value = "10%@copy-up-4K-8-fresh-tmpfs", value_parser = Inject::parse)]
     pub inject: Inject,
 
     /// With --live: the file to which each gate adds a line, and whose lines are all counted.

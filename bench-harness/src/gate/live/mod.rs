@@ -158,9 +158,8 @@ fn gated(plan: &Plan) -> Result<(Vec<GateCell>, Vec<Skipped>)> {
             None => cells.push(GateCell { name, params: params.clone() }),
         }
     }
-    if let Some(inject) = plan.inject.as_ref().filter(|it| !cells.iter().any(|cell| it.hits(&cell.name))) {
-        let kind = BenchErrorKind::Config(format!("{inject} hits no cell"));
-        return Err(BenchError::new("slow down", &plan.matrix, kind));
+    if let Some(inject) = &plan.inject {
+        check_hits(inject, &cells, &plan.matrix)?;
     }
     if cells.is_empty() {
         let reasons: Vec<String> = skips.iter().map(|it| format!("{}: {}", it.name, it.reason)).collect();
@@ -168,6 +167,17 @@ fn gated(plan: &Plan) -> Result<(Vec<GateCell>, Vec<Skipped>)> {
         return Err(BenchError::new("gate", &plan.matrix, kind));
     }
     Ok((cells, skips))
+}
+
+/// Refuses a slow-down that would change nothing.
+fn check_hits(inject: &Inject, cells: &[GateCell], matrix: &str) -> Result<()> {
+    for cell in cells {
+        if inject.hits(&cell.name, known_model(&cell.params)?) {
+            return Ok(());
+        }
+    }
+    let kind = BenchErrorKind::Config(format!("{inject} hits no {}", inject.target()));
+    Err(BenchError::new("slow down", matrix, kind))
 }
 
 /// The cells of both arms, with a file for each pair.

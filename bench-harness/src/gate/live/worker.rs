@@ -184,8 +184,9 @@ impl<'a, 't> Worker<'a, 't> {
         let bed = self.lanes()?.bed(arm, params)?;
         let model = known_model(params)?;
         let mut ns = self.watched(&bed, || model.sample(&bed, file))?.elapsed_ns;
-        if let Some(inject) = self.plan.inject.as_ref().filter(|it| arm == Arm::Head && it.hits(name)) {
-            ns = inject.spin(ns);
+        if let Some(inject) = self.plan.inject.as_ref().filter(|it| arm == Arm::Head && it.hits(name, model))
+        {
+            ns = self.watched(&bed, || inject.slow_down(&bed, file, ns))?;
         }
         if ns == 0 {
             let what = BenchErrorKind::Incorrect("the clock stood still".to_owned());
