@@ -49,6 +49,11 @@ pub(crate) fn remember_allowed() -> Result<(), Errno> {
     Ok(())
 }
 
+/// Whether the process may use more than one CPU, as far as [`remember_allowed`] knows.
+pub(crate) fn are_several() -> bool {
+    ALLOWED.get().is_some_and(|it| 1 < it.count())
+}
+
 /// Parses a list such as `0-3,8`.
 fn parse_list(text: &str) -> Option<Vec<u16>> {
     let mut cpus = Vec::new();

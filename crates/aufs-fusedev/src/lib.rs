@@ -31,6 +31,7 @@ pub mod reply;
 pub mod request;
 pub mod session;
 pub mod stats;
+mod stay;
 pub mod transport;
 mod uring;
 

@@ -14,6 +14,7 @@ use crate::abi::replies::{EntryOut, GetXattrOut, IoctlOut, LSeekOut, OpenOut, Ou
 use crate::abi::requests::InHeader;
 use crate::device::Channel;
 use crate::stats::Stats;
+use crate::stay::answering;
 use crate::uring::Ticket;
 
 /// Answers one request, from any thread; one that is dropped unanswered answers `EIO`.
@@ -161,19 +162,23 @@ impl Responder {
 
     /// Answers with bytes that are in the payload of the ring's entry.
     fn send_placed(&mut self, len_bytes: usize) {
+        self.stats.note(self.opcode, self.started.elapsed(), false);
         if let Route::Ring(ticket) = std::mem::replace(&mut self.route, Route::Done) {
             ticket.send_placed(len_bytes);
         }
-        self.stats.note(self.opcode, self.started.elapsed(), false);
     }
 
     fn send(&mut self, error: i32, parts: &[&[u8]]) {
-        match std::mem::replace(&mut self.route, Route::Done) {
+        let route = std::mem::replace(&mut self.route, Route::Done);
+        if !matches!(route, Route::Done) {
+            // Before the answer, which hands the CPU over to the caller.
+            self.stats.note(self.opcode, self.started.elapsed(), error != 0);
+        }
+        match route {
             Route::Device(channel) => send_by_device(&channel, self.unique, error, parts),
             Route::Ring(ticket) => ticket.send(error, parts),
-            Route::Done => return,
+            Route::Done => {}
         }
-        self.stats.note(self.opcode, self.started.elapsed(), error != 0);
     }
 }
 
@@ -203,7 +208,8 @@ fn send_by_device(channel: &Channel, unique: u64, error: i32, parts: &[&[u8]]) {
     for (slice, part) in slices[1..].iter_mut().zip(parts) {
         *slice = IoSlice::new(part);
     }
-    match rustix::io::writev(channel, &slices[..=parts.len().min(PARTS_MAX - 1)]) {
+    let slices = &slices[..=parts.len().min(PARTS_MAX - 1)];
+    match answering(|| rustix::io::writev(channel, slices)) {
         Ok(_) => (),
         // The caller was killed, or the file system is gone.
         Err(errno @ (Errno::NOENT | Errno::NODEV)) => debug!(%errno, unique, "nobody waits for this answer"),

@@ -19,6 +19,7 @@ pub mod pin;
 pub mod private_child;
 pub mod privilege;
 pub mod remove;
+pub mod scheduling;
 pub mod tree;
 pub mod xattr;
 
