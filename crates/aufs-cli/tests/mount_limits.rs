@@ -1,4 +1,4 @@
-//! Servers that may have little: few descriptors, little memory, clients that go in the middle.
+//! Servers that may have little: few descriptors, little memory, few processors, clients that go in the middle.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot prepare its host has failed")]
 
@@ -173,4 +173,31 @@ impl Drop for Group {
             eprintln!("{}: {error}", self.path.display());
         }
     }
+}
+
+/// The scheduling policies of the server's threads: field 41 of proc_pid_stat(5), counted from behind the name.
+fn policies(pid: i32) -> Vec<String> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let stats = tasks.map(|it| fs::read_to_string(it.unwrap().path().join("stat")).unwrap());
+    let policy =
+        |stat: String| stat.rsplit_once(')').unwrap().1.split_whitespace().nth(41 - 3).unwrap().to_owned();
+    stats.map(policy).collect()
+}
+
+#[test]
+fn fuse_root_readers_that_held_a_caller_have_their_own_policy_at_rest() {
+    if !has(&[Fuse, Root]) {
+        return;
+    }
+    let host = Host::new();
+    host.run(&["mount", "-o", "br:@/u=rw", "@/m"]);
+    let server = host.server_of("m");
+    // One caller for many rounds of the reader; then nobody waits for an answer.
+    for number in 0..500 {
+        fs::write(host.path(format!("m/{number}")), "x").unwrap();
+    }
+    let at_rest = || policies(server).iter().all(|it| it == "0");
+    wait_until("SCHED_OTHER", at_rest);
+    assert!(!policies(server).is_empty());
+    host.run(&["umount", "@/m"]);
 }
