@@ -163,16 +163,21 @@ fn root_a_slow_down_fails_and_its_reverse_passes() {
     place.assert_left_clean();
 }
 
+/// What a gate of `arm` against itself says that finds the slow-down `inject`.
+fn slowed_down(place: &Place, arm: &str, inject: &str, arguments: &[&str]) -> String {
+    let output = place.gate(arm, arm, &["--inject", inject]).args(arguments).output().unwrap();
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    text
+}
+
 #[test]
 fn root_a_slow_down_made_on_purpose_is_found_confirmed_and_told() {
     if !is_root() {
         return;
     }
     let place = Place::new(&MATRIX.replace("loop:ext4", "tmpfs"));
-    let same = "driver=overlayfs";
-    let output = place.gate(same, same, &["--inject", "900%@lookup-*", "--confirm"]).output().unwrap();
-    let text = said(&output);
-    assert_eq!(output.status.code(), Some(1), "{text}");
+    let text = slowed_down(&place, "driver=overlayfs", "900%@lookup-*", &["--confirm"]);
     assert!(text.contains("slowed down on purpose: 900%@lookup-*"), "{text}");
     assert!(text.contains("confirmation after 40 blocks"), "{text}");
     assert!(text.contains("3%, after 14 blocks: lookup-4K-2-fresh-tmpfs\n"), "only that cell: {text}");
@@ -186,10 +191,7 @@ fn root_a_driver_that_begins_to_sync_its_copies_is_found() {
     }
     let place = Place::new(MATRIX);
     // A sync through this mount would do nothing; that of the copy itself waits for the disk.
-    let same = "driver=overlayfs,options=volatile";
-    let output = place.gate(same, same, &["--inject", "copy-fsync"]).output().unwrap();
-    let text = said(&output);
-    assert_eq!(output.status.code(), Some(1), "{text}");
+    let text = slowed_down(&place, "driver=overlayfs,options=volatile", "copy-fsync", &[]);
     assert!(text.contains("slowed down on purpose: copy-fsync@*"), "{text}");
     assert!(text.contains("3%, after 14 blocks: copy-up-4K-2-fresh-loop:ext4\n"), "only that cell: {text}");
     place.assert_left_clean();
